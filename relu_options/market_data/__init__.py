@@ -1,0 +1,57 @@
+"""Option chains: read, cleaned with a report, and made ready to fit."""
+
+from relu_options.market_data.bates import BatesModel
+from relu_options.market_data.bundled import (
+    bundled_chain,
+    bundled_path,
+    bundled_truth,
+)
+from relu_options.market_data.chain import ChainReport, OptionChain
+from relu_options.market_data.cleaning import QuoteReport
+from relu_options.market_data.clocks import expiry_time, utc_time, years_between
+from relu_options.market_data.columns import CANONICAL_COLUMNS, find_columns
+from relu_options.market_data.contracts import parse_contracts
+from relu_options.market_data.layouts import (
+    ChainSource,
+    Layout,
+    LayoutRows,
+    layout_names,
+    register_layout,
+)
+from relu_options.market_data.parity import ParityEstimate, forward_from_parity
+from relu_options.market_data.quotes import ExpiryQuotes, prepare_quotes
+from relu_options.market_data.reading import read_chain
+from relu_options.market_data.simulation import (
+    SimulatedChain,
+    SimulationTerms,
+    simulate_chain,
+)
+
+__all__ = [
+    "CANONICAL_COLUMNS",
+    "BatesModel",
+    "ChainReport",
+    "ChainSource",
+    "ExpiryQuotes",
+    "Layout",
+    "LayoutRows",
+    "OptionChain",
+    "ParityEstimate",
+    "QuoteReport",
+    "SimulatedChain",
+    "SimulationTerms",
+    "bundled_chain",
+    "bundled_path",
+    "bundled_truth",
+    "expiry_time",
+    "find_columns",
+    "forward_from_parity",
+    "layout_names",
+    "parse_contracts",
+    "prepare_quotes",
+    "read_chain",
+    "register_layout",
+    "simulate_chain",
+    "utc_time",
+    "years_between",
+]

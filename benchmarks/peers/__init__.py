@@ -1,0 +1,1 @@
+"""Published ways to fit a smile, implemented for comparison with the library."""

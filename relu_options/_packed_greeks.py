@@ -1,0 +1,124 @@
+"""Price and all Greeks from one pass over the option's geometry, two to a number.
+
+XLA computes one array per loop, and repeats for each what several arrays share. A
+complex number holds two reals at no further cost, so price and Greeks come in pairs,
+and each pair repeats only the logarithm and the exponential that it needs. Measured,
+all of them then cost twice a price, against eight times with a formula each.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from relu_options._formula_constants import INVERSE_ROOT_TWO_PI
+from relu_options._fusible import quotient, reciprocal, square_root
+from relu_options._log_ratio import positive_log_ratio
+from relu_options._lognormal_kernels import normalise, scaled_moneyness
+from relu_options._mills_ratio import (
+    LEAST_ARGUMENT,
+    mills_difference,
+    unscaled_density,
+)
+
+
+class PackedGreeks(NamedTuple):
+    """Complex arrays: the real part is the first name, the imaginary the second."""
+
+    price_delta: jax.Array
+    gamma_vega: jax.Array
+    theta_rho: jax.Array
+    vanna_volga: jax.Array
+    charm: jax.Array
+
+
+def unpack(packed: PackedGreeks) -> tuple[Any, ...]:
+    """The real arrays, in the order of `relu_options.black_scholes.Greeks`."""
+    price_delta, gamma_vega, theta_rho, vanna_volga, charm = packed
+    return (
+        price_delta.real,
+        price_delta.imag,
+        gamma_vega.real,
+        gamma_vega.imag,
+        theta_rho.real,
+        theta_rho.imag,
+        vanna_volga.real,
+        vanna_volga.imag,
+        charm,
+    )
+
+
+def packed_greeks(
+    model: Any, market: Any, time_to_expiry, strike, volatility, is_call
+) -> PackedGreeks:
+    """Price and Greeks of options whose numbers are all positive and finite.
+
+    The price of any other option is NaN, and its Greeks mean nothing.
+    """
+    forward, discount_factor, growth = market[:3]
+    root = square_root(time_to_expiry)
+    v = volatility * root
+    sides = normalise(forward, strike, is_call)
+    k = positive_log_ratio(sides.higher, sides.lower)
+    h, inverse = scaled_moneyness(k, v)
+    t = 0.5 * v
+    depth = h - t
+    above = forward > strike
+    d1 = jnp.where(above, h + t, -depth)
+    d2 = jnp.where(above, depth, -(h + t))
+
+    complement = depth < LEAST_ARGUMENT
+    near = jnp.where(complement, -depth, depth)
+    gap = 2.0 * jnp.where(complement, h, t)
+    difference, ratio = mills_difference(near, h + t, gap)
+    density = unscaled_density(depth)
+    tail = density * jnp.where(complement, 2.0 * ratio - difference, difference)
+    share = jnp.where(complement, 1.0 - tail, tail)
+    intrinsic = jnp.where(sides.in_the_money, sides.gap, 0.0)
+    regular = (sides.lower > 0.0) & (sides.higher < jnp.inf)
+    regular &= (v > 0.0) & (v < jnp.inf)
+    price = discount_factor * jnp.where(
+        regular, sides.lower * share + intrinsic, jnp.nan
+    )
+    # N(-depth) and N(-(h + t)): the probabilities on the two sides of the money.
+    near_tail = density * ratio
+    near_probability = jnp.where(complement, 1.0 - near_tail, near_tail)
+    near_complement = jnp.where(complement, near_tail, 1.0 - near_tail)
+    far_probability = (density * (ratio - difference)) * quotient(
+        sides.lower, sides.higher
+    )
+    call_delta = jnp.where(above, 1.0 - far_probability, near_probability)
+    put_delta = -jnp.where(above, far_probability, near_complement)
+    forward_delta = discount_factor * jnp.where(is_call, call_delta, put_delta)
+    call_strike_delta = -jnp.where(above, near_complement, far_probability)
+    put_strike_delta = jnp.where(above, near_probability, 1.0 - far_probability)
+    strike_delta = discount_factor * jnp.where(
+        is_call, call_strike_delta, put_strike_delta
+    )
+
+    vega = discount_factor * sides.lower * (INVERSE_ROOT_TWO_PI * density)
+    per_volatility = vega * inverse
+    inverse_forward = reciprocal(forward)
+    theta = -0.5 * vega * volatility * reciprocal(root)
+    charm = 0.5 * vega * d2 * inverse_forward * reciprocal(time_to_expiry)
+    if market.from_spot:
+        theta += market.rate * price - market.carry * forward * forward_delta
+        charm -= market.carry * per_volatility * inverse_forward
+        charm -= (market.carry - market.rate) * forward_delta
+        rho = -time_to_expiry * strike * strike_delta
+    else:
+        rho = -time_to_expiry * price
+    return PackedGreeks(
+        lax.complex(price, growth * forward_delta),
+        lax.complex(
+            per_volatility * reciprocal(forward * forward) * growth * growth,
+            vega * root,
+        ),
+        lax.complex(theta, rho),
+        lax.complex(
+            -growth * root * per_volatility * d2 * inverse_forward,
+            time_to_expiry * per_volatility * d1 * d2,
+        ),
+        growth * charm,
+    )

@@ -1,0 +1,328 @@
+r"""The convex programme of one expiry: from normalised quotes to output weights.
+
+Prices are undiscounted, out of the money and in units of the forward; strikes are
+$k = K / F$. With kinks `s`, bandwidths `h` and $A_{ij} = \varphi_{h_j}(s_j, k_i)$ the
+weights minimise
+
+$$
+\tfrac12 \sum_i \left(\frac{(A w)_i - m_i}{\tau_i}\right)^2
++ \tfrac12 \lambda^2 \|L w\|^2
++ \rho \sum_i \frac{e_i}{\tau_i}
+\quad \text{subject to} \quad
+w \ge 0, \; \sum_j w_j = 1, \; \sum_j w_j s_j = 1, \;
+\text{bid}_i - e_i \le (A w)_i \le \text{ask}_i + e_i .
+$$
+
+The tolerance $\tau_i$ of a quote is half of its spread; of a mid alone, a hundredth of
+its vega, so that residuals are those of the total volatility. Everything here is
+compiled and may be `vmap`ped; shapes depend on the number of kinks and on the padded
+number of quotes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+
+from relu_options import black_scholes
+from relu_options.fitting.grid import KinkGrid, kink_grid, roughness_matrix
+from relu_options.fitting.quadratic_program import (
+    QuadraticProgram,
+    Solution,
+    no_rows,
+    solve,
+    starting_point,
+)
+from relu_options.fitting.smoothing import choose_smoothing, reference_smoothing
+
+NARROWEST = 0.125  # bandwidth at the forward, in at-the-money total volatilities
+REACH = 6.0  # kinks reach this many at-the-money total volatilities from the forward
+BEYOND = 2.0  # and this many of the outermost quote's beyond that quote
+VOLATILITY_UNIT = 0.01  # tolerance of a mid, as a total volatility
+LEAST_VEGA = 1e-6
+ROUGH_TOLERANCE = 0.1  # of the first solution, which only chooses the smoothing
+PUSH = 1e-3  # by how much it is pushed off its bounds before the second one
+TOLERANCE = 1e-10
+PENALTY = 1e4  # price of leaving a spread, per half-spread
+MARGIN = 1e-3  # how far inside its spread a fitted price is asked to be, in half-spreads
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class NormalisedQuotes:
+    """Out-of-the-money quotes of one expiry, undiscounted and in units of the forward.
+
+    Attributes:
+        log_moneyness: `log(strike / forward)`, of shape `(m,)`.
+        mid: Of shape `(m,)`.
+        lower: Bids, of shape `(m,)`; minus infinity where only the mid is known.
+        upper: Asks, of shape `(m,)`; infinity where only the mid is known.
+        weight: How much each quote counts, of shape `(m,)`; zero for padding.
+    """
+
+    log_moneyness: jax.Array
+    mid: jax.Array
+    lower: jax.Array
+    upper: jax.Array
+    weight: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Programme:
+    """A programme and what it was made from.
+
+    Attributes:
+        grid: Kinks and bandwidths.
+        design: `A / tau`, of shape `(m, n)`; zero rows for padding.
+        data: `mid / tau`, of shape `(m,)`.
+        tolerance: `tau`, of shape `(m,)`.
+        roughness: `L' L`, of shape `(n, n)`.
+        equality: Rows `1` and `s`, of shape `(2, n)`.
+        total_volatility: Implied by the mids, of shape `(m,)`; NaN where none.
+        at_the_money: Total volatility at the forward.
+    """
+
+    grid: KinkGrid
+    design: jax.Array
+    data: jax.Array
+    tolerance: jax.Array
+    roughness: jax.Array
+    equality: jax.Array
+    total_volatility: jax.Array
+    at_the_money: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CurveSolution:
+    """Kinks, weights and how they were found, for a forward and a mass of one.
+
+    Attributes:
+        kinks: In units of the forward, of shape `(n,)`.
+        weights: Probabilities, of shape `(n,)`.
+        bandwidths: Total volatilities, of shape `(n,)`.
+        fitted: Fitted prices at the quotes, of shape `(m,)`.
+        smoothing: `lambda` in units of the reference.
+        at_the_money: Total volatility at the forward.
+        objective: Of the programme.
+        gap: Relative duality gap.
+        residual: Largest relative violation of the identities before rounding.
+        steps: Interior-point steps, of all solutions.
+    """
+
+    kinks: jax.Array
+    weights: jax.Array
+    bandwidths: jax.Array
+    fitted: jax.Array
+    smoothing: jax.Array
+    at_the_money: jax.Array
+    objective: jax.Array
+    gap: jax.Array
+    residual: jax.Array
+    steps: jax.Array
+
+
+def assemble(quotes: NormalisedQuotes, *, n: int, narrowest: float) -> Programme:
+    """Place the kinks and build the matrices of the programme."""
+    x = quotes.log_moneyness
+    moneyness = jnp.exp(x)
+    is_call = x >= 0.0
+    counted = quotes.weight > 0.0
+    two_sided = jnp.isfinite(quotes.lower) & jnp.isfinite(quotes.upper)
+    total_volatility = black_scholes.implied_total_volatility(
+        quotes.mid, 1.0, moneyness, is_call
+    )
+    # The middle of a spread that starts at zero says little about the volatility.
+    telling = counted & (total_volatility > 0.0) & (quotes.lower != 0.0)
+    telling = telling & jnp.isfinite(total_volatility)
+    smile = _interpolated_smile(x, total_volatility, telling)
+
+    at_the_money = smile(0.0)
+    infinite = jnp.inf
+    first = jnp.min(jnp.where(telling, x, infinite))
+    last = jnp.max(jnp.where(telling, x, -infinite))
+    low = jnp.minimum(first - BEYOND * smile(first), -REACH * at_the_money)
+    high = jnp.maximum(last + BEYOND * smile(last), REACH * at_the_money)
+    outermost = jnp.min(jnp.where(counted, x, infinite))
+    low = jnp.minimum(low, outermost - 0.5 * smile(first))
+    outermost = jnp.max(jnp.where(counted, x, -infinite))
+    high = jnp.maximum(high, outermost + 0.5 * smile(last))
+    grid = kink_grid(n, low=low, high=high, narrowest=narrowest * at_the_money)
+
+    deviation = x / total_volatility - 0.5 * total_volatility
+    vega = jnp.maximum(norm.pdf(deviation), LEAST_VEGA)
+    vega = jnp.where(jnp.isfinite(vega), vega, LEAST_VEGA)
+    half_spread = 0.5 * (quotes.upper - quotes.lower)
+    # A locked quote is held to a small part of what its volatility is known to.
+    half_spread = jnp.maximum(half_spread, 1e-4 * VOLATILITY_UNIT * vega)
+    tolerance = jnp.where(two_sided, half_spread, VOLATILITY_UNIT * vega)
+    tolerance = jnp.where(counted, tolerance, 1.0)
+
+    unit = jnp.sqrt(quotes.weight) / tolerance
+    design = black_scholes.undiscounted_price(
+        grid.moneyness, moneyness[:, None], grid.bandwidths, is_call[:, None]
+    )
+    kinks = grid.log_moneyness
+    width = smile(kinks)
+    pilot = norm.pdf(kinks / width) * at_the_money / width
+    rough = roughness_matrix(
+        grid, scale=at_the_money, pilot=jnp.maximum(pilot, 1e-12)
+    )
+    return Programme(
+        grid=grid,
+        design=design * unit[:, None],
+        data=quotes.mid * unit,
+        tolerance=tolerance,
+        roughness=rough.T @ rough,
+        equality=jnp.stack([jnp.ones(n), grid.moneyness]),
+        total_volatility=total_volatility,
+        at_the_money=at_the_money,
+    )
+
+
+def _interpolated_smile(x, total_volatility, telling):
+    """Total volatility by log-moneyness: linear between quotes, flat beyond them."""
+    order = jnp.argsort(jnp.where(telling, x, jnp.inf))
+    count = telling.sum()
+    last = order[jnp.maximum(count - 1, 0)]
+    place = jnp.arange(x.shape[0])
+    abscissae = jnp.where(place < count, x[order], x[last] + 1.0 + place)
+    ordinates = jnp.where(
+        place < count, total_volatility[order], total_volatility[last]
+    )
+    return lambda at: jnp.interp(at, abscissae, ordinates)
+
+
+@partial(jax.jit, static_argnames="n")
+def fit_mids(
+    quotes: NormalisedQuotes, smoothing: jax.Array, narrowest: jax.Array, *, n: int
+) -> tuple[CurveSolution, Programme]:
+    """Fit the middle of the quotes, smoothly.
+
+    Args:
+        quotes: The quotes, padded.
+        smoothing: `lambda` in units of the reference; NaN to choose it from the data.
+        narrowest: Bandwidth at the forward, in at-the-money total volatilities.
+        n: Number of kinks.
+
+    Returns:
+        The solution and the programme, which `fit_inside` goes on with.
+    """
+    programme = assemble(quotes, n=n, narrowest=narrowest)
+    count = jnp.sum(quotes.weight > 0.0)
+    reference = reference_smoothing(count)
+    automatic = jnp.isnan(smoothing)
+    trial = jnp.where(automatic, 3.0, smoothing) * reference
+
+    gram = programme.design.T @ programme.design
+    gradient = -programme.design.T @ programme.data
+    program = _quadratic_program(programme, gram, gradient, trial)
+    start = starting_point(program, jnp.full(n, 1.0 / n))
+    rough = solve(program, start, tolerance=ROUGH_TOLERANCE)
+    at = rough.iterate
+    pull = gram @ at.x + gradient
+    chosen = choose_smoothing(
+        gram=gram,
+        roughness=programme.roughness,
+        equality=programme.equality,
+        springs=at.z / at.x,
+        pull=pull,
+        squared_residual=jnp.sum((programme.design @ at.x - programme.data) ** 2),
+        count=count,
+        smoothing=trial,
+    )
+    chosen = jnp.where(automatic, chosen, trial)
+    program = _quadratic_program(programme, gram, gradient, chosen)
+    pushed = replace(at, x=at.x + PUSH / n, z=at.z + PUSH * jnp.mean(at.z))
+    final = solve(program, pushed, tolerance=TOLERANCE)
+    steps = rough.steps + final.steps
+    return _curve_solution(programme, final, chosen / reference, steps), programme
+
+
+@jax.jit
+def fit_inside(
+    quotes: NormalisedQuotes, programme: Programme, smoothing: jax.Array
+) -> CurveSolution:
+    """Fit with the spreads as elastic bounds: inside every spread if a curve can be.
+
+    Args:
+        quotes: The quotes, padded.
+        programme: Of `fit_mids`.
+        smoothing: `lambda` in units of the reference.
+
+    Returns:
+        The solution.
+    """
+    count = jnp.sum(quotes.weight > 0.0)
+    chosen = smoothing * reference_smoothing(count)
+    gram = programme.design.T @ programme.design
+    gradient = -programme.design.T @ programme.data
+    n = gram.shape[0]
+    two_sided = jnp.isfinite(quotes.lower) & jnp.isfinite(quotes.upper)
+    bounded = (quotes.weight > 0.0) & two_sided
+    # Rows in half-spreads, whatever the weights; padding is bounded by nothing that binds.
+    unit = jnp.where(quotes.weight > 0.0, jax.lax.rsqrt(quotes.weight), 0.0)
+    rows = jnp.where(bounded[:, None], programme.design * unit[:, None], 0.0)
+    centre = jnp.where(bounded, quotes.mid / programme.tolerance, 0.0)
+    reach = 0.5 * (quotes.upper - quotes.lower) / programme.tolerance
+    reach = jnp.where(bounded, reach * (1.0 - MARGIN), 1.0)
+    program = _quadratic_program(programme, gram, gradient, chosen)
+    program = replace(
+        program,
+        rows=rows,
+        lower=centre - reach,
+        upper=centre + reach,
+        penalty=jnp.full(centre.shape, PENALTY),
+    )
+    start = starting_point(program, jnp.full(n, 1.0 / n))
+    final = solve(program, start, tolerance=TOLERANCE)
+    return _curve_solution(programme, final, smoothing, final.steps)
+
+
+def _quadratic_program(programme, gram, gradient, smoothing) -> QuadraticProgram:
+    """The programme without spreads, at one smoothing."""
+    return QuadraticProgram(
+        hessian=gram + smoothing**2 * programme.roughness,
+        gradient=gradient,
+        constant=0.5 * programme.data @ programme.data,
+        equality=programme.equality,
+        target=jnp.ones(2),
+        **no_rows(gram.shape[0]),
+    )
+
+
+def _curve_solution(
+    programme: Programme, final: Solution, smoothing: jax.Array, steps: jax.Array
+) -> CurveSolution:
+    """Settle the last bits of the identities and collect the statistics."""
+    kinks = programme.grid.moneyness
+    weights = _tilted(final.iterate.x, kinks)
+    root = jnp.where(programme.tolerance > 0.0, programme.tolerance, 1.0)
+    return CurveSolution(
+        kinks=kinks,
+        weights=weights,
+        bandwidths=programme.grid.bandwidths,
+        fitted=programme.design @ weights * root,
+        smoothing=smoothing,
+        at_the_money=programme.at_the_money,
+        objective=final.objective,
+        gap=final.gap,
+        residual=final.residual,
+        steps=steps,
+    )
+
+
+def _tilted(weights: jax.Array, kinks: jax.Array) -> jax.Array:
+    """Weights times a straight line, so that mass and mean are one up to rounding."""
+    mass, mean = weights.sum(), weights @ kinks
+    mass_error, mean_error = 1.0 - mass, 1.0 - mean
+    square = weights @ kinks**2
+    determinant = mass * square - mean**2
+    level = (mass_error * square - mean_error * mean) / determinant
+    slope = (mean_error * mass - mass_error * mean) / determinant
+    return weights * (1.0 + level + slope * kinks)

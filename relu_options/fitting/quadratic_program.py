@@ -1,0 +1,346 @@
+r"""Convex quadratic programmes with non-negative unknowns, by an interior-point method.
+
+The programme is
+
+$$
+\min_{x \ge 0,\; e \ge 0} \; \tfrac12 x^\top P x + q^\top x + c + \rho^\top e
+\quad \text{subject to} \quad E x = b, \quad
+\ell - e \le A x \le u + e,
+$$
+
+where the elastic rows `A` may be absent. Their excess `e` is charged in proportion, an
+exact penalty: it is zero wherever it can be, once `rho` exceeds the multipliers.
+
+The method is Mehrotra's predictor-corrector on the primal-dual optimality conditions.
+The slacks of the elastic rows are eliminated by hand, so that each step factorises one
+matrix of the size of `x` whatever the number of rows. Unknowns that span many orders of
+magnitude are met by scaling that matrix to a unit diagonal before it is factorised.
+
+References:
+    Mehrotra, S. (1992). On the implementation of a primal-dual interior point method.
+    *SIAM Journal on Optimization*, 2(4), 575-601.
+
+    Nocedal, J. and Wright, S. (2006). *Numerical Optimization*, 2nd ed., chapter 16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import cho_solve, solve_triangular
+
+STEP_FRACTION = 0.995  # how much of the way to the boundary a step may go
+RIDGE = 4e-16  # added to the unit diagonal of the scaled matrix
+STALL = 4  # steps without progress after which the best iterate is kept
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class QuadraticProgram:
+    """The data of one programme; see the module's formula.
+
+    Attributes:
+        hessian: `P`, of shape `(n, n)`, positive semidefinite.
+        gradient: `q`, of shape `(n,)`.
+        constant: `c`, a scalar; it only sets the scale of the relative tolerance.
+        equality: `E`, of shape `(p, n)` with full row rank.
+        target: `b`, of shape `(p,)`.
+        rows: `A`, of shape `(m, n)`; `m` may be zero.
+        lower: `l`, of shape `(m,)`.
+        upper: `u`, of shape `(m,)`, above `lower`.
+        penalty: `rho`, of shape `(m,)`, positive.
+    """
+
+    hessian: jax.Array
+    gradient: jax.Array
+    constant: jax.Array
+    equality: jax.Array
+    target: jax.Array
+    rows: jax.Array
+    lower: jax.Array
+    upper: jax.Array
+    penalty: jax.Array
+
+    def objective(self, x: jax.Array, excess: jax.Array) -> jax.Array:
+        """Value of the objective."""
+        quadratic = 0.5 * x @ (self.hessian @ x) + self.gradient @ x + self.constant
+        return quadratic + self.penalty @ excess
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Iterate:
+    """Unknowns, slacks and multipliers; all but `y` are positive.
+
+    Attributes:
+        x: Unknowns, of shape `(n,)`.
+        y: Multipliers of the equalities, of shape `(p,)`.
+        z: Multipliers of `x >= 0`, of shape `(n,)`.
+        excess: `e`, of shape `(m,)`.
+        excess_dual: Multipliers of `e >= 0`, of shape `(m,)`.
+        slack: How far `A x` is inside the lower and upper bounds, of shape `(2, m)`.
+        slack_dual: Their multipliers, of shape `(2, m)`.
+    """
+
+    x: jax.Array
+    y: jax.Array
+    z: jax.Array
+    excess: jax.Array
+    excess_dual: jax.Array
+    slack: jax.Array
+    slack_dual: jax.Array
+
+    @property
+    def gap(self) -> jax.Array:
+        """Sum of the complementarity products: how far from optimal, if feasible."""
+        rows = self.excess @ self.excess_dual + jnp.sum(self.slack * self.slack_dual)
+        return self.x @ self.z + rows
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Solution:
+    """Where the method stopped.
+
+    Attributes:
+        iterate: The best iterate.
+        objective: The objective there.
+        gap: Duality gap relative to the objective.
+        residual: Largest violation of the optimality conditions that are equalities,
+            relative to the size of their terms.
+        steps: Number of steps taken.
+    """
+
+    iterate: Iterate
+    objective: jax.Array
+    gap: jax.Array
+    residual: jax.Array
+    steps: jax.Array
+
+
+def no_rows(n: int) -> dict[str, jax.Array]:
+    """The elastic rows of a programme that has none."""
+    return {
+        "rows": jnp.zeros((0, n)),
+        "lower": jnp.zeros(0),
+        "upper": jnp.zeros(0),
+        "penalty": jnp.zeros(0),
+    }
+
+
+def starting_point(program: QuadraticProgram, x: jax.Array) -> Iterate:
+    """A balanced interior point at `x > 0`.
+
+    Every multiplier is as large as the gradient, so that no complementarity product is
+    much smaller than the others: unbalanced starts cost steps.
+    """
+    slope = program.hessian @ x + program.gradient
+    m = program.penalty.shape[0]
+    inside = program.rows @ x
+    excess = jnp.maximum(
+        jnp.maximum(program.lower - inside, inside - program.upper), 0.0
+    )
+    excess = excess + 1.0
+    slack = jnp.stack([inside - program.lower, program.upper - inside]) + excess
+    return Iterate(
+        x=x,
+        y=jnp.zeros(program.target.shape[0]),
+        z=jnp.full(x.shape, jnp.abs(slope).max()),
+        excess=excess,
+        excess_dual=program.penalty / 2.0,
+        slack=slack,
+        slack_dual=jnp.broadcast_to(program.penalty / 4.0, (2, m)),
+    )
+
+
+def solve(
+    program: QuadraticProgram,
+    start: Iterate,
+    *,
+    tolerance: float,
+    max_steps: int = 60,
+) -> Solution:
+    """Solve the programme from an interior point.
+
+    Args:
+        program: The programme.
+        start: Any iterate with positive parts, feasible or not; a previous solution of
+            a similar programme saves steps if it was stopped early enough.
+        tolerance: Duality gap, relative to the objective, at which to stop.
+        max_steps: Steps after which to stop regardless.
+
+    Returns:
+        The best iterate and how good it is. Nothing is raised: check `gap`.
+    """
+    n = start.x.shape[0]
+    # The units of the objective are taken out: what follows is free of scale.
+    unit = jnp.trace(program.hessian) / n
+    program = QuadraticProgram(
+        hessian=program.hessian / unit,
+        gradient=program.gradient / unit,
+        constant=program.constant / unit,
+        equality=program.equality,
+        target=program.target,
+        rows=program.rows,
+        lower=program.lower,
+        upper=program.upper,
+        penalty=program.penalty / unit,
+    )
+    start = _scale_duals(start, 1.0 / unit)
+
+    def measure(iterate):
+        objective = program.objective(iterate.x, iterate.excess)
+        gap = iterate.gap / jnp.maximum(jnp.abs(objective), 1e-18)
+        return gap, _relative_residual(program, iterate)
+
+    def proceed(carry):
+        _, _, best_merit, steps, stalled = carry
+        return (best_merit > tolerance) & (steps < max_steps) & (stalled < STALL)
+
+    def step(carry):
+        before, best, best_merit, steps, stalled = carry
+        iterate = _predictor_corrector(program, before)
+        merit = jnp.maximum(*measure(iterate))
+        better = merit < best_merit
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), iterate, best)
+        # At the limit of the digits the gap stops falling and then drifts.
+        moving = better | (iterate.gap < 0.9 * before.gap)
+        stalled = jnp.where(moving, 0, stalled + 1)
+        stalled = jnp.where(jnp.isfinite(merit), stalled, STALL)
+        return iterate, best, jnp.fmin(merit, best_merit), steps + 1, stalled
+
+    carry = (start, start, jnp.asarray(jnp.inf), jnp.asarray(0), jnp.asarray(0))
+    _, best, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
+    gap, residual = measure(best)
+    objective = program.objective(best.x, best.excess) * unit
+    return Solution(_scale_duals(best, unit), objective, gap, residual, steps)
+
+
+def _scale_duals(iterate: Iterate, factor: jax.Array) -> Iterate:
+    """The same point for an objective multiplied by `factor`."""
+    return Iterate(
+        x=iterate.x,
+        y=iterate.y * factor,
+        z=iterate.z * factor,
+        excess=iterate.excess,
+        excess_dual=iterate.excess_dual * factor,
+        slack=iterate.slack,
+        slack_dual=iterate.slack_dual * factor,
+    )
+
+
+def _residuals(program: QuadraticProgram, at: Iterate):
+    """Violations of stationarity (in x and e) and of feasibility (of E and of A)."""
+    pull = at.slack_dual[0] - at.slack_dual[1]
+    slope = program.hessian @ at.x + program.gradient
+    stationary = slope - program.equality.T @ at.y - at.z - program.rows.T @ pull
+    stationary_excess = program.penalty - at.excess_dual - at.slack_dual.sum(0)
+    balance = program.equality @ at.x - program.target
+    inside = program.rows @ at.x
+    slack = jnp.stack([inside - program.lower, program.upper - inside]) + at.excess
+    return stationary, stationary_excess, balance, slack - at.slack
+
+
+def _relative_residual(program: QuadraticProgram, at: Iterate) -> jax.Array:
+    """The largest feasibility violation, relative to the terms that should cancel."""
+    _, _, balance, slack = _residuals(program, at)
+    size = jnp.abs(program.target) + jnp.abs(program.equality) @ at.x
+    worst = jnp.max(jnp.abs(balance) / size)
+    reach = 1.0 + jnp.abs(program.upper) + jnp.abs(program.lower)
+    return jnp.maximum(worst, jnp.max(jnp.abs(slack) / reach, initial=0.0))
+
+
+def _predictor_corrector(program: QuadraticProgram, at: Iterate) -> Iterate:
+    """One step of Mehrotra's method: one factorisation, two solves."""
+    direction = _newton_system(program, at)
+    count = at.x.shape[0] + 3 * at.excess.shape[0]
+
+    affine = direction(0.0, None)
+    reach = _longest_step(at, affine)
+    ahead = jax.tree.map(lambda v, dv: v + reach * dv, at, affine)
+    centring = (ahead.gap / at.gap) ** 3
+    step = direction(centring * at.gap / count, affine)
+    length = jnp.minimum(1.0, STEP_FRACTION * _longest_step(at, step))
+    return jax.tree.map(lambda v, dv: v + length * dv, at, step)
+
+
+def _newton_system(program: QuadraticProgram, at: Iterate):
+    """Factorise the Newton system once; return its solver `(target, affine) -> step`.
+
+    Eliminated in turn: the multipliers of the bounds, the slacks, the excess. What is
+    left is `H dx = r + E' dy` with `E dx` given.
+    """
+    stationary, stationary_excess, balance, slack_gap = _residuals(program, at)
+    rate = at.slack_dual / at.slack
+    excess_rate = at.excess_dual / at.excess + rate.sum(0)
+    tilt = rate[0] - rate[1]
+    stiffness = rate.sum(0) - tilt**2 / excess_rate
+
+    rows = program.rows
+    hessian = program.hessian + (rows.T * stiffness) @ rows
+    diagonal = jnp.diagonal(hessian) + at.z / at.x
+    scale = jax.lax.rsqrt(diagonal)
+    n = scale.shape[0]
+    unit = hessian * scale[:, None] * scale
+    unit = jnp.where(jnp.eye(n, dtype=bool), 1.0 + n * RIDGE, unit)
+    factor = jnp.linalg.cholesky(unit, symmetrize_input=False)
+    equality = solve_triangular(factor, (program.equality * scale).T, lower=True)
+    schur = jnp.linalg.cholesky(equality.T @ equality)
+
+    def direction(target, affine):
+        def complementarity(v, dual, dv, ddual):
+            second_order = 0.0 if affine is None else dv * ddual
+            return target - v * dual - second_order
+
+        d = at if affine is None else affine
+        rhs_x = complementarity(at.x, at.z, d.x, d.z)
+        rhs_excess = complementarity(
+            at.excess, at.excess_dual, d.excess, d.excess_dual
+        )
+        rhs_slack = complementarity(at.slack, at.slack_dual, d.slack, d.slack_dual)
+
+        push = (rhs_slack - at.slack_dual * slack_gap) / at.slack
+        drive = rhs_excess / at.excess + push.sum(0) - stationary_excess
+        force = push[0] - push[1] - tilt * drive / excess_rate
+        rhs = -stationary + rhs_x / at.x + rows.T @ force
+
+        half = solve_triangular(factor, rhs * scale, lower=True)
+        dy = cho_solve((schur, True), -balance - equality.T @ half)
+        dx = scale * solve_triangular(factor.T, half + equality @ dy, lower=False)
+
+        moved = rows @ dx
+        dexcess = (drive - tilt * moved) / excess_rate
+        dslack = jnp.stack([moved, -moved]) + dexcess + slack_gap
+        return Iterate(
+            x=dx,
+            y=dy,
+            z=(rhs_x - at.z * dx) / at.x,
+            excess=dexcess,
+            excess_dual=(rhs_excess - at.excess_dual * dexcess) / at.excess,
+            slack=dslack,
+            slack_dual=(rhs_slack - at.slack_dual * dslack) / at.slack,
+        )
+
+    return direction
+
+
+def _longest_step(at: Iterate, step: Iterate) -> jax.Array:
+    """The longest step, at most one, that keeps every positive part non-negative."""
+
+    def reach(value, change):
+        ratio = jnp.where(change < 0.0, -value / change, jnp.inf)
+        return jnp.min(ratio, initial=1.0)
+
+    return jnp.minimum(
+        jnp.minimum(reach(at.x, step.x), reach(at.z, step.z)),
+        jnp.minimum(
+            jnp.minimum(
+                reach(at.excess, step.excess), reach(at.excess_dual, step.excess_dual)
+            ),
+            jnp.minimum(
+                reach(at.slack, step.slack), reach(at.slack_dual, step.slack_dual)
+            ),
+        ),
+    )

@@ -1,0 +1,295 @@
+"""The canonical columns of a table of option quotes, and how to find them by name."""
+
+import re
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from relu_options.errors import QuoteError
+
+CANONICAL_COLUMNS = (
+    "quote_time",
+    "underlying",
+    "root",
+    "expiry",
+    "expiry_time",
+    "settlement",
+    "exercise_style",
+    "strike",
+    "option_type",
+    "bid",
+    "ask",
+    "bid_size",
+    "ask_size",
+    "volume",
+    "open_interest",
+    "underlying_price",
+    "multiplier",
+    "currency",
+)
+"""Columns that every canonical table has, in this order; missing where unknown."""
+
+OPTIONAL_COLUMNS = (
+    "contract",
+    "mid",
+    "implied_volatility",
+    "time_to_expiry",
+    "forward",
+    "discount_factor",
+)
+"""Columns that a canonical table has where its source has them."""
+
+# The canonical name itself always comes first. Names are compared in lower case and
+# without anything but letters and digits, so "Open Int" and "open_int" are one name.
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "contract": (
+        "contractsymbol",
+        "optionsymbol",
+        "occsymbol",
+        "osisymbol",
+        "osi",
+        "symbol",
+    ),
+    "quote_time": (
+        "quotedatetime",
+        "quotedate",
+        "timestamp",
+        "asofutc",
+        "asof",
+        "asofdate",
+        "tradedate",
+        "datadate",
+        "date",
+    ),
+    "underlying": ("underlyingsymbol", "underlyingticker", "ticker"),
+    "root": ("optionroot", "rootsymbol"),
+    "expiry": (
+        "expiration",
+        "expirationdate",
+        "expirydate",
+        "expdate",
+        "exdate",
+        "maturitydate",
+        "exp",
+    ),
+    "expiry_time": ("expirationtime",),
+    "settlement": ("settlementtype",),
+    "exercise_style": ("exercise", "exercisetype", "style"),
+    "strike": ("strikeprice", "exerciseprice", "k"),
+    "option_type": (
+        "type",
+        "right",
+        "cpflag",
+        "callput",
+        "putcall",
+        "optionright",
+        "iscall",
+        "cp",
+        "kind",
+        "flag",
+    ),
+    "bid": ("bidprice", "bestbid", "bidclose"),
+    "ask": ("askprice", "bestask", "bestoffer", "offer", "askclose"),
+    "mid": (
+        "midprice",
+        "price",
+        "mark",
+        "markprice",
+        "settle",
+        "settlementprice",
+        "optionprice",
+    ),
+    "bid_size": ("bidsize", "sizebid"),
+    "ask_size": ("asksize", "sizeask"),
+    "volume": ("tradevolume",),
+    "open_interest": ("openint", "oi"),
+    "underlying_price": (
+        "underlyinglast",
+        "spot",
+        "spotprice",
+        "stockprice",
+        "s0",
+        "s",
+    ),
+    "multiplier": ("contractmultiplier", "contractsize"),
+    "currency": ("quoteccy", "ccy"),
+    "implied_volatility": (
+        "impliedvol",
+        "iv",
+        "impvol",
+        "impvolatility",
+        "volatility",
+        "sigma",
+    ),
+    "time_to_expiry": (
+        "timetoexpiration",
+        "timetomaturity",
+        "yearstoexpiry",
+        "yearfraction",
+        "maturity",
+        "ttm",
+        "tte",
+        "tau",
+        "t",
+    ),
+    "days_to_expiry": ("daystoexpiration", "daystomaturity", "dte"),
+    "forward": ("forwardprice", "fwd", "f"),
+    "discount_factor": ("discount", "disc", "df"),
+}
+
+_OPTION_TYPES = {"call": True, "c": True, "put": False, "p": False}
+
+
+def find_columns(
+    names: pd.Index, columns: Mapping[str, Hashable] | None = None
+) -> dict[str, Hashable]:
+    """Canonical column names, each with the name that it has in a table.
+
+    Args:
+        names: The columns of the table.
+        columns: Names that win over the search: canonical name to the table's name,
+            `{"strike": "K_usd"}`; `{"volume": None}` hides a column from the search.
+
+    Returns:
+        The columns found. `"vol"` counts as an implied volatility only in a table
+        without any price, since exchanges abbreviate volume so.
+
+    Raises:
+        QuoteError: If `columns` names what is neither a canonical column nor a column
+            of the table.
+
+    Examples:
+        >>> find_columns(pd.Index(["K", "cp_flag", "best_offer"]))
+        {'strike': 'K', 'option_type': 'cp_flag', 'ask': 'best_offer'}
+    """
+    found = _search(tuple(names))
+    if columns is None:
+        return found
+    unknown = [name for name in columns if name not in _SYNONYMS]
+    if unknown:
+        raise QuoteError(
+            f"`columns` maps unknown names {unknown}; "
+            f"its keys are among {sorted(_SYNONYMS)}"
+        )
+    absent = [
+        name for name in columns.values() if name is not None and name not in names
+    ]
+    if absent:
+        raise QuoteError(
+            f"`columns` names {absent}, which the table does not have; "
+            f"it has {list(names)}"
+        )
+    merged = {**found, **columns}
+    return {name: column for name, column in merged.items() if column is not None}
+
+
+def match_columns(
+    frame: pd.DataFrame, columns: Mapping[str, Hashable] | None = None
+) -> dict[str, Hashable]:
+    """`find_columns`, corrected by what the columns hold.
+
+    A "maturity" of dates is an expiry, and a "settlement" of numbers is a price.
+    """
+    names = dict(find_columns(frame.columns, columns))
+    years = names.get("time_to_expiry")
+    if years is not None and "expiry" not in names:
+        kind = column_of(frame, years).dtype
+        if not pd.api.types.is_numeric_dtype(kind):
+            names["expiry"] = names.pop("time_to_expiry")
+    settlement = names.get("settlement")
+    if settlement is not None:
+        kind = column_of(frame, settlement).dtype
+        numeric = pd.api.types.is_numeric_dtype(kind)
+        if numeric and not pd.api.types.is_bool_dtype(kind):
+            names.setdefault("mid", names.pop("settlement"))
+            names.pop("settlement", None)
+    return names
+
+
+@lru_cache(maxsize=256)
+def _search(names: tuple[Hashable, ...]) -> dict[str, Hashable]:
+    """The search of `find_columns`; cached, since fits repeat on equal tables."""
+    by_key: dict[str, Hashable] = {}
+    for name in names:
+        by_key.setdefault(_key(name), name)
+    found: dict[str, Hashable] = {}
+    for canonical, synonyms in _SYNONYMS.items():
+        for key in (_key(canonical), *synonyms):
+            if key in by_key:
+                found[canonical] = by_key[key]
+                break
+    has_price = {"bid", "ask", "mid", "implied_volatility"} & found.keys()
+    if "vol" in by_key:
+        found["volume" if has_price else "implied_volatility"] = by_key["vol"]
+    return found
+
+
+def _key(name: Hashable) -> str:
+    """A column name in lower case, without anything but letters and digits."""
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def column_of(frame: pd.DataFrame, name: Hashable) -> pd.Series:
+    """The one column of that name.
+
+    Raises:
+        QuoteError: If several columns share the name.
+    """
+    column = frame[name]
+    if isinstance(column, pd.DataFrame):
+        raise QuoteError(
+            f"{column.shape[1]} columns are named {name!r}; rename or drop all but one"
+        )
+    return column
+
+
+def numbers(column: pd.Series) -> np.ndarray:
+    """A column as float64, NaN where it is missing, infinite or not a number.
+
+    Text is read as people export it: `"89,813"` is a number, `"-"` is missing.
+
+    Examples:
+        >>> numbers(pd.Series(["89,813", "-", "4.5"]))
+        array([8.9813e+04,        nan, 4.5000e+00])
+    """
+    values = column.to_numpy()
+    if values.dtype.kind not in "fiu":
+        if values.dtype.kind in "OUT":
+            text = column.astype("str").str.replace(",", "").str.strip()
+            column = pd.to_numeric(text, errors="coerce")
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = values.astype(np.float64, copy=False)
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, np.nan)
+
+
+def call_flags(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are calls, and in which rows that is known.
+
+    Args:
+        column: `"call"`/`"put"`, `"C"`/`"P"` in any case, or booleans (true: a call).
+
+    Returns:
+        Two boolean arrays; the first is false where the second is.
+
+    Examples:
+        >>> is_call, known = call_flags(pd.Series(["C", "put", "straddle"]))
+        >>> is_call.tolist(), known.tolist()
+        ([True, False, False], [True, True, False])
+    """
+    values = column.to_numpy()
+    if values.dtype.kind == "b":
+        return values.copy(), np.ones(len(values), dtype=bool)
+    flags = [_option_type(value) for value in values.tolist()]
+    known = np.array([flag is not None for flag in flags], dtype=bool)
+    return np.array([flag is True for flag in flags], dtype=bool), known
+
+
+@lru_cache(maxsize=256)
+def _option_type(value: Hashable) -> bool | None:
+    """True for a call, False for a put, None for anything else."""
+    if isinstance(value, bool):
+        return value
+    return _OPTION_TYPES.get(str(value).strip().lower().removesuffix("s"))

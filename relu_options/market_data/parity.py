@@ -1,0 +1,347 @@
+r"""Forward and discount factor from calls and puts at the same strikes.
+
+Put-call parity for European options, whatever the model, is
+
+$$ C(K) - P(K) = D (F - K), $$
+
+a straight line in the strike: its slope is the discount factor, its zero the forward.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from relu_options.errors import QuoteError
+
+PRIOR_RATE = 0.02
+PRIOR_RATE_DEVIATION = 0.03
+"""What is believed of a rate before quotes are seen: 2 % a year, give or take 3 %."""
+
+_REJECTION = 4.685  # Tukey's constant: 95 % efficient on normal errors
+_MAD_TO_DEVIATION = 1.4826
+_LEAST_DEVIATION = 0.1  # no mid is known better than to a tenth of its half-spread
+_SHARED_SKEW = 0.05  # of the half-spread, by which all mids on a side may be off
+_MAX_STEPS = 50
+_SCALE_STEPS = 3  # after which the deviation stays, so that the rest converges
+_LEAST_PAIRS_FOR_SLOPE = 4
+_NOTED_SHRINKAGE = 0.1
+_WORST_SCATTER = 0.02  # of the forward: beyond it, the pairs are not of one market
+_WORST_DISCOUNT_ERROR = 0.02
+_DISCOUNT_RANGE = 0.2, 1.2
+
+
+@dataclass(frozen=True, eq=False)
+class ParityEstimate:
+    """A forward and a discount factor implied by put-call parity.
+
+    Attributes:
+        forward: Currency units.
+        discount_factor: Price today of one unit of currency paid at expiry.
+        forward_standard_error: Currency units; zero for a forward that was given.
+        discount_standard_error: Likewise for the discount factor.
+        pairs: Number of strikes at which both a call and a put were quoted.
+        rejected: Strikes of the pairs that disagree with the rest and got no weight.
+        strike: Shape `(pairs,)`.
+        residuals: Shape `(pairs,)`: call minus put at their mids, minus
+            `discount_factor * (forward - strike)`, in currency units.
+        notes: What a reader of a report should know.
+    """
+
+    forward: float
+    discount_factor: float
+    forward_standard_error: float
+    discount_standard_error: float
+    pairs: int
+    rejected: np.ndarray
+    strike: np.ndarray
+    residuals: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def rate(self, time_to_expiry: float) -> float:
+        """Continuous rate per year that gives the discount factor over that time."""
+        return float(np.log(1.0 / self.discount_factor) / time_to_expiry)
+
+    def __repr__(self) -> str:
+        return (
+            f"ParityEstimate(forward={self.forward:.10g} "
+            f"± {self.forward_standard_error:.2g}, "
+            f"discount_factor={self.discount_factor:.8g} "
+            f"± {self.discount_standard_error:.2g}, pairs={self.pairs}, "
+            f"rejected={len(self.rejected)})"
+        )
+
+
+def forward_from_parity(
+    *,
+    strike: np.ndarray,
+    call_bid: np.ndarray,
+    call_ask: np.ndarray,
+    put_bid: np.ndarray,
+    put_ask: np.ndarray,
+    time_to_expiry: float | None = None,
+    forward: float | None = None,
+    discount_factor: float | None = None,
+) -> ParityEstimate:
+    r"""Forward and discount factor at which calls and puts agree, robustly.
+
+    With `y` the call's mid minus the put's and `s` the two half-spreads together, the
+    line minimises
+
+    $$ \sum_i \rho\!\left(\frac{y_i - D (F - K_i)}{\sigma s_i}\right), $$
+
+    `ρ` Tukey's biweight, which gives no weight to pairs beyond 4.7 deviations, and `σ`
+    the median deviation. Spreads are narrow near the money, so those pairs decide. The
+    search starts from weighted medians of slopes and intercepts: a fifth of the quotes
+    may be wrong by any amount.
+
+    What the strikes cannot tell of the discount factor (few pairs, a narrow range, a
+    few days to expiry) is filled in: the slope is averaged with `exp(-0.02 T)`, each
+    weighted by its precision, that of the latter being `(0.03 T)**-2`. A note says when
+    this matters. The forward hardly depends on it.
+
+    Args:
+        strike: Shape `(pairs,)`, each once; currency units.
+        call_bid: Bids of the calls, of the same shape, in currency units. Where only
+            mids are known, pass them as bid and as ask: deviations then count in units
+            of 1 % of the price of the pair.
+        call_ask: Asks of the calls.
+        put_bid: Bids of the puts.
+        put_ask: Asks of the puts.
+        time_to_expiry: Years; without it nothing is assumed of the discount factor.
+        forward: If known, in currency units; then only the discount factor is implied.
+        discount_factor: If known; then only the forward is implied.
+
+    Returns:
+        The estimate with its standard errors. They count the scatter of the mids, and a
+        skew of 5 % of the spread shared by all pairs on a side, which is what the
+        discount factors of AM- and PM-settled SPX options of one date differ by.
+
+    Raises:
+        QuoteError: If there are too few pairs (two are needed, or one where a forward
+            or a discount factor is given), or they agree on no forward or discount
+            factor.
+
+    Examples:
+        Ten pairs, one of them off by five.
+
+        >>> strike = np.arange(80.0, 130.0, 5.0)
+        >>> put = 0.02 * strike
+        >>> call = put + 0.97 * (103.0 - strike)
+        >>> call[3] += 5.0
+        >>> estimate = forward_from_parity(
+        ...     strike=strike, call_bid=call - 0.1, call_ask=call + 0.1,
+        ...     put_bid=put - 0.1, put_ask=put + 0.1, time_to_expiry=1.0)
+        >>> print(round(estimate.forward, 3), round(estimate.discount_factor, 4))
+        103.0 0.97
+        >>> print(estimate.rejected)
+        [95.]
+    """
+    pairs = len(strike)
+    if pairs < (2 if forward is None and discount_factor is None else 1):
+        raise QuoteError(
+            f"too few strikes have both a call and a put quoted ({pairs}) to imply "
+            "the forward; pass `forward=`, or quotes of both"
+        )
+    prior, prior_variance = 1.0, np.inf
+    if time_to_expiry is not None:
+        prior = float(np.exp(-PRIOR_RATE * time_to_expiry))
+        prior_variance = (PRIOR_RATE_DEVIATION * time_to_expiry) ** 2
+    order = np.argsort(strike)
+    k = strike[order]
+    y = 0.5 * (call_bid + call_ask - put_bid - put_ask)[order]
+    s = _scale(call_bid, call_ask, put_bid, put_ask)[order]
+    line = _robust_line(
+        k, y, s, zero=forward, slope=discount_factor, guessed_slope=prior
+    )
+    shrinkage = 0.0
+    if discount_factor is None:
+        shrinkage = 1.0 / (1.0 + prior_variance / line.slope_variance)
+        if np.isinf(line.slope_variance):
+            shrinkage = 1.0
+        line = line.with_slope(line.slope + shrinkage * (prior - line.slope))
+    variance = prior_variance if shrinkage == 1.0 else line.slope_variance
+    if shrinkage < 1.0:
+        variance *= 1.0 - shrinkage
+    discount_error = float(np.sqrt(variance)) if discount_factor is None else 0.0
+    residuals = y - line.slope * (line.zero - k)
+    _check_line(line, residuals, s)
+    if time_to_expiry is None and discount_error > _WORST_DISCOUNT_ERROR:
+        raise QuoteError(
+            f"{pairs} pairs between strikes {k[0]:.10g} and {k[-1]:.10g} do not tell "
+            f"the discount factor ({line.slope:.4f} ± {discount_error:.4f}); pass "
+            "`discount_factor=`, or `time_to_expiry=` to assume a rate of "
+            f"{PRIOR_RATE:.0%} ± {PRIOR_RATE_DEVIATION:.0%}"
+        )
+    rejected = k[line.weights == 0.0]
+    return ParityEstimate(
+        forward=line.zero,
+        discount_factor=line.slope,
+        forward_standard_error=line.zero_error(discount_error),
+        discount_standard_error=discount_error,
+        pairs=pairs,
+        rejected=rejected,
+        strike=k,
+        residuals=residuals,
+        notes=_notes(shrinkage, rejected, pairs),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """The line `y = slope * (zero - k)` through weighted points.
+
+    Attributes:
+        slope, zero: The discount factor and the forward.
+        slope_variance: Variance of the slope; infinite where points do not tell it.
+        center: Weighted mean of `k`, and `height` that of `y` there; None where the
+            zero was given.
+        weights: Of the points, in units of one over variance.
+    """
+
+    slope: float
+    zero: float
+    slope_variance: float
+    center: float | None
+    height: float
+    weights: np.ndarray
+
+    def with_slope(self, slope: float) -> "_Line":
+        """The line of another slope through the same center, or the same zero."""
+        if self.center is None:
+            return replace(self, slope=slope)
+        return replace(self, slope=slope, zero=self.center + self.height / slope)
+
+    def zero_error(self, slope_error: float) -> float:
+        """Standard error of the zero, from those of the height and the slope."""
+        if self.center is None:
+            return 0.0
+        lever = (self.center - self.zero) * slope_error
+        return float(np.hypot(self.weights.sum() ** -0.5, lever) / self.slope)
+
+
+def _robust_line(
+    k: np.ndarray,
+    y: np.ndarray,
+    s: np.ndarray,
+    *,
+    zero: float | None,
+    slope: float | None,
+    guessed_slope: float,
+) -> _Line:
+    """Tukey's biweight regression of `y` on `k` (increasing) with scales `s`.
+
+    A zero or a slope that is given stays. `guessed_slope` is that of too few points.
+    """
+    known_zero, known_slope = zero is not None, slope is not None
+    # Where to start: a line that a few bad points cannot move.
+    if slope is None:
+        enough = len(k) >= _LEAST_PAIRS_FOR_SLOPE
+        slope = _median_slope(k, y, s) if enough else guessed_slope
+    origin = _weighted_median(k + y / slope, 1.0 / s) if zero is None else zero
+    # The line is y = height - slope * x, with x counted from a strike near its zero.
+    x, height = k - origin, 0.0
+    reach = float(np.abs(x).max())
+    # Few points agree by chance, so their scatter alone would flatter them.
+    floor = deviation = max(_LEAST_DEVIATION, 1.0 / max(len(k) - 1, 1))
+    weights, mean, information = s, 0.0, 0.0
+    for step in range(_MAX_STEPS):
+        scaled = np.abs(y - height + slope * x) / s
+        if step < _SCALE_STEPS:
+            median = _weighted_median(scaled, 1.0 / s)
+            deviation = max(_MAD_TO_DEVIATION * median, floor)
+        bounded = np.minimum(scaled / (_REJECTION * deviation), 1.0)
+        weights = ((1.0 - bounded * bounded) / (deviation * s)) ** 2
+        total = weights.sum()
+        if not known_zero:
+            mean = float(weights @ x / total)
+        wx = weights * (x - mean)
+        information = float(wx @ x)
+        before = height, slope
+        if not known_slope and information > 0.0:
+            slope = -float(wx @ y) / information
+        if not known_zero:
+            height = float(weights @ y / total) + slope * mean
+        if abs(height - before[0]) + abs(slope - before[1]) * reach <= 1e-12 * k[-1]:
+            break
+    variance = np.inf
+    if known_slope:
+        variance = 0.0
+    elif information > 0.0:
+        skew = _SHARED_SKEW * float(np.abs(weights * (x - mean)) @ s)
+        variance = 1.0 / information + (skew / information) ** 2
+    return _Line(
+        slope=float(slope),
+        zero=float(origin + height / slope) if slope > 0.0 else np.nan,
+        slope_variance=variance,
+        center=None if known_zero else origin + mean,
+        height=height - slope * mean,
+        weights=weights,
+    )
+
+
+def _check_line(line: _Line, residuals: np.ndarray, s: np.ndarray) -> None:
+    """Raise unless the points lie about a line that a market could have."""
+    low, high = _DISCOUNT_RANGE
+    if not low <= line.slope <= high:
+        raise QuoteError(
+            f"call minus put falls by {line.slope:.6g} per unit of strike over "
+            f"{len(s)} pairs, which no discount factor does; check that prices and "
+            "strikes are in one unit, and option types, or pass `forward=` and "
+            "`discount_factor=`"
+        )
+    scatter = _weighted_median(np.abs(residuals), 1.0 / s)
+    if not 0.0 < line.zero < np.inf or not scatter <= _WORST_SCATTER * line.zero:
+        raise QuoteError(
+            f"calls and puts agree on no forward: {len(s)} pairs give forward "
+            f"{line.zero:.6g} and discount factor {line.slope:.6g}, with a median "
+            f"deviation of {scatter:.3g}; check option types and expiries, or pass "
+            "`forward=` and `discount_factor=`"
+        )
+
+
+def _notes(shrinkage: float, rejected: np.ndarray, pairs: int) -> tuple[str, ...]:
+    """What a reader of a report should know."""
+    notes = []
+    if shrinkage > _NOTED_SHRINKAGE:
+        notes.append(
+            "the pairs hardly tell the discount factor: it rests by "
+            f"{shrinkage:.0%} on an assumed rate of {PRIOR_RATE:.0%} ± "
+            f"{PRIOR_RATE_DEVIATION:.0%}; pass `discount_factor=` if you know it"
+        )
+    if len(rejected):
+        shown = ", ".join(f"{strike:.10g}" for strike in rejected[:3])
+        more = ", ..." if len(rejected) > 3 else ""
+        notes.append(
+            f"{len(rejected)} of {pairs} call-put pairs disagree with the forward and "
+            f"were given no weight: strikes {shown}{more}"
+        )
+    return tuple(notes)
+
+
+def _scale(
+    call_bid: np.ndarray, call_ask: np.ndarray, put_bid: np.ndarray, put_ask: np.ndarray
+) -> np.ndarray:
+    """By how much each pair may be off: its two half-spreads, or 1 % of its mids."""
+    mids = 0.5 * (call_bid + call_ask + put_bid + put_ask)
+    scale = 0.5 * (call_ask - call_bid + put_ask - put_bid)
+    if not (scale > 0.0).any():
+        scale = 0.01 * mids
+    # A locked market must not decide alone.
+    low = float(np.partition(scale, len(scale) // 10)[len(scale) // 10])
+    return np.maximum(scale, max(0.5 * low, 1e-12))
+
+
+def _median_slope(k: np.ndarray, y: np.ndarray, s: np.ndarray) -> float:
+    """Minus the weighted median slope of `y` on `k`, each pair with one half away."""
+    half = len(k) // 2
+    run = k[half:] - k[: len(k) - half]
+    fall = y[: len(k) - half] - y[half:]
+    weights = run / (s[half:] + s[: len(k) - half])
+    return float(np.clip(_weighted_median(fall / run, weights), *_DISCOUNT_RANGE))
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The value that splits the weights in two halves."""
+    order = np.argsort(values)
+    cumulative = np.cumsum(weights[order])
+    return float(values[order[np.searchsorted(cumulative, 0.5 * cumulative[-1])]])

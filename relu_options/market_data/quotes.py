@@ -1,0 +1,559 @@
+"""From a table of quotes of one expiry to the arrays that a fit takes."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr
+
+from relu_options.errors import QuoteError
+from relu_options.market_data.cleaning import (
+    QuoteReport,
+    duplicated_rows,
+    mark,
+    quote_faults,
+)
+from relu_options.market_data.columns import (
+    call_flags,
+    column_of,
+    match_columns,
+    numbers,
+)
+from relu_options.market_data.parity import ParityEstimate, forward_from_parity
+from relu_options.market_data.terms import ContractTerms, contract_terms, only_value
+
+if TYPE_CHECKING:
+    from relu_options.market_data.chain import OptionChain
+
+LEAST_STRIKES = 3
+PERCENT_ABOVE = 4.0
+"""Median above which volatilities are taken as percent: 4 is 400 % or 4 %."""
+
+_MOST_CONTRADICTING = 0.2  # of the strikes: beyond it, the table mixes two expiries
+_TOLERANCE = 1e-9  # of the forward, for the bounds on a price
+
+VolatilityUnit = Literal["auto", "fraction", "percent"]
+
+
+@dataclass(frozen=True, eq=False)
+class ExpiryQuotes:
+    """Quotes of one expiry, one per strike, out of the money, ready to be fitted.
+
+    Arrays have shape `(n,)` and are in the order of the user's rows, which need not be
+    that of the strikes.
+
+    Attributes:
+        labels: Index labels of the rows used.
+        strike: Currency units; each once.
+        is_call: Puts below the forward, calls at and above it.
+        bid, ask: Currency units paid today; NaN where only mids are known.
+        mid: Currency units paid today.
+        implied_volatility: The volatilities quoted, as fractions, if the quotes were
+            volatilities; else None.
+        converted: True where a strike was quoted in the money only and its quotes were
+            turned by parity into those of the out-of-the-money option.
+        forward: Currency units.
+        discount_factor: Price today of one unit of currency paid at expiry.
+        time_to_expiry: Years.
+        expiry: The date, if known.
+        quote_time: In UTC, if known.
+        settlement: "AM" or "PM", if known.
+        underlying: Its name, if known.
+        parity: How forward and discount factor were implied; None if they were given.
+        report: What became of every row.
+    """
+
+    labels: pd.Index
+    strike: np.ndarray
+    is_call: np.ndarray
+    bid: np.ndarray
+    ask: np.ndarray
+    mid: np.ndarray
+    implied_volatility: np.ndarray | None
+    converted: np.ndarray
+    forward: float
+    discount_factor: float
+    time_to_expiry: float
+    expiry: pd.Timestamp | None
+    quote_time: pd.Timestamp | None
+    settlement: str | None
+    underlying: str | None
+    parity: ParityEstimate | None
+    report: QuoteReport
+    _source: pd.DataFrame = field(repr=False)
+    _rows: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.strike)
+
+    @property
+    def has_spreads(self) -> bool:
+        """Whether bids and asks are known, rather than mids or volatilities alone."""
+        return bool(np.isfinite(self.bid).all())
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The user's rows that are used, with all their columns and their labels."""
+        return self._source.iloc[self._rows]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The arrays as columns, with the labels of the user's rows."""
+        columns = {
+            "strike": self.strike,
+            "option_type": np.where(self.is_call, "call", "put"),
+            "bid": self.bid,
+            "ask": self.ask,
+            "mid": self.mid,
+        }
+        if self.implied_volatility is not None:
+            columns["implied_volatility"] = self.implied_volatility
+        return pd.DataFrame(columns, index=self.labels)
+
+    def __repr__(self) -> str:
+        name = " ".join(
+            text
+            for text in (
+                self.underlying,
+                None if self.expiry is None else f"{self.expiry:%Y-%m-%d}",
+                self.settlement,
+            )
+            if text
+        )
+        kind = "volatilities" if self.implied_volatility is not None else "mids"
+        return (
+            f"ExpiryQuotes({name + ': ' if name else ''}{len(self)} "
+            f"{'quotes' if self.has_spreads else kind}, "
+            f"strikes {self.strike.min():.10g} to {self.strike.max():.10g}, "
+            f"forward={self.forward:.10g}, discount_factor={self.discount_factor:.8g}, "
+            f"time_to_expiry={self.time_to_expiry:.6g})"
+        )
+
+
+def prepare_quotes(
+    quotes: "pd.DataFrame | OptionChain",
+    *,
+    forward: float | None = None,
+    discount_factor: float | None = None,
+    time_to_expiry: float | None = None,
+    quote_time: object = None,
+    columns: Mapping[str, Hashable] | None = None,
+    volatility_unit: VolatilityUnit = "auto",
+    on_bad_quotes: Literal["drop", "raise"] = "drop",
+) -> ExpiryQuotes:
+    """Clean the quotes of one expiry and choose one per strike, out of the money.
+
+    Columns are found by name (`relu_options.market_data.find_columns`): a strike; bid
+    and ask, or else a mid, or else an implied volatility; call or put; and, where not
+    given as arguments, expiry and quote time or a time to expiry, forward, discount
+    factor. A forward or discount factor that is neither given nor in the table is
+    implied by put-call parity. Bids and asks win over mids, and prices over
+    volatilities: a vendor's volatility, or a last trade, is never used beside a quote.
+
+    Puts are used below the forward and calls at and above it. A strike that is quoted
+    in the money only is kept, its quotes turned by parity into those of the
+    out-of-the-money option. A bid of zero is a quote; a missing bid or ask is unknown,
+    and its row dropped.
+
+    Args:
+        quotes: One row per option, or a chain with one slice. It is not modified.
+        forward: Forward price of the underlying at this expiry, in currency units.
+        discount_factor: Price today of one unit of currency paid at expiry. With a
+            forward given and too few pairs to imply it, it is taken as one, and noted.
+        time_to_expiry: Years.
+        quote_time: When the quotes were taken; see `relu_options.market_data.utc_time`.
+        columns: Names of columns that the search does not find: `{"strike": "K_usd"}`.
+        volatility_unit: "percent" if 20.5 means 20.5 %, "fraction" if 0.205 does;
+            "auto" takes volatilities as percent where their median exceeds 4.
+        on_bad_quotes: "drop" drops bad rows and reports them; "raise" raises instead.
+
+    Returns:
+        The quotes as arrays, with a report on every row of the table.
+
+    Raises:
+        QuoteError: If a column is missing, the table has no rows or more than one
+            expiry, the expiry is not after the quote time, the forward cannot be
+            implied, or fewer than three strikes can be used; and, with
+            `on_bad_quotes="raise"`, if any row is bad. The message names rows.
+        TypeError: If `quotes` is neither a DataFrame nor a chain.
+        ValueError: If a number given is not positive.
+
+    Examples:
+        >>> quotes = pd.DataFrame({"K": [80.0, 90.0, 100.0, 110.0, 110.0, 120.0],
+        ...                        "right": ["P", "P", "C", "C", "P", "C"],
+        ...                        "bid": [0.0, 1.0, 4.0, 0.9, 9.6, 0.1],
+        ...                        "ask": [0.1, 1.2, 4.2, 1.1, 9.9, 0.0]})
+        >>> prepared = prepare_quotes(quotes, forward=101.0, discount_factor=0.99,
+        ...                           time_to_expiry=0.25)
+        >>> print(prepared.to_frame())
+           strike option_type   bid   ask   mid
+        0    80.0         put  0.00  0.10  0.05
+        1    90.0         put  1.00  1.20  1.10
+        2   100.0         put  3.01  3.21  3.11
+        3   110.0        call  0.90  1.10  1.00
+        >>> prepared.report
+        6 rows in, 4 used
+          dropped 1: bid above ask: 5: call 120 (0.1 / 0)
+          set aside 1: in the money, at a strike whose out-of-the-money quote is used
+    """
+    _check_request(
+        volatility_unit,
+        on_bad_quotes,
+        forward=forward,
+        discount_factor=discount_factor,
+        time_to_expiry=time_to_expiry,
+    )
+    if not hasattr(quotes, "columns") and not hasattr(quotes, "single_slice"):
+        raise TypeError(
+            f"quotes are a DataFrame or an OptionChain, not {type(quotes).__name__}"
+        )
+    is_slice = not isinstance(quotes, pd.DataFrame)
+    if is_slice:
+        frame = quotes.single_slice().table
+    else:
+        # What the user does to the frame later must not change the result.
+        frame = quotes.copy(deep=not _COPIES_ON_WRITE)
+    if not len(frame):
+        raise QuoteError("the table of quotes has no rows")
+    notes: list[str] = []
+    names = match_columns(frame, columns)
+    terms = contract_terms(
+        frame,
+        names,
+        time_to_expiry=time_to_expiry,
+        quote_time=quote_time,
+        is_slice=is_slice,
+        notes=notes,
+    )
+    if "strike" not in names:
+        raise QuoteError(
+            f"quotes need a column 'strike'; the table has {list(frame.columns)}; "
+            "name it with `columns={'strike': ...}`"
+        )
+    strike = numbers(column_of(frame, names["strike"]))
+    values = _quoted_values(frame, names, volatility_unit, notes)
+    is_call, type_known = _option_types(frame, names, values)
+    codes = quote_faults(
+        strike=strike, bid=values.bid, ask=values.ask, type_known=type_known
+    )
+    keys = strike if is_call is None else np.where(is_call, strike, -strike)
+    _mark_duplicates(codes, keys, values)
+    forward, discount_factor, parity = _forward_and_discount(
+        _constant(frame, names, "forward") if forward is None else forward,
+        _constant(frame, names, "discount_factor")
+        if discount_factor is None
+        else discount_factor,
+        terms,
+        strike,
+        is_call,
+        values,
+        codes,
+        notes,
+    )
+    is_out = strike >= forward  # whether the call is out of the money
+    if is_call is None:
+        is_call = is_out
+        if values.volatility is None:
+            is_call = _guess_option_types(strike, values.mid, is_out, codes, notes)
+    intrinsic = discount_factor * np.where(is_call, forward - strike, strike - forward)
+    if values.volatility is None:
+        slack = _TOLERANCE * forward
+        if parity is not None:
+            slack += 3.0 * discount_factor * parity.forward_standard_error
+        bound = discount_factor * np.where(is_call, forward, strike)
+        mark(codes, values.ask < intrinsic - slack, "below_intrinsic")
+        mark(codes, values.bid > bound + slack, "above_bound")
+    # In-the-money rows: set aside where the other option is quoted, else converted.
+    inside = (is_call != is_out) & (codes == 0)
+    if inside.any():
+        outside = (is_call == is_out) & (codes == 0)
+        quoted = _find(strike[outside], strike) >= 0
+        mark(codes, inside & quoted, "in_the_money")
+        mark(codes, inside & (values.ask <= intrinsic), "below_intrinsic")
+
+    report = QuoteReport(
+        labels=frame.index,
+        codes=codes,
+        strike=strike,
+        bid=values.bid,
+        ask=values.ask if values.has_spreads else None,
+        is_call=is_call,
+        notes=tuple(notes),
+    )
+    if on_bad_quotes == "raise":
+        report.raise_first_fault()
+    rows = np.flatnonzero(codes == 0)
+    if len(rows) < LEAST_STRIKES:
+        raise QuoteError(
+            f"only {len(rows)} usable strikes, where at least {LEAST_STRIKES} are "
+            "needed: " + repr(report).replace("\n", ";")
+        )
+    strike, is_call, converted = strike[rows], is_out[rows], inside[rows]
+    bid = ask = np.full(len(rows), np.nan)
+    volatility = None
+    if values.volatility is not None:
+        volatility = values.volatility[rows]
+        total_volatility = volatility * np.sqrt(terms.time_to_expiry)
+        mid = discount_factor * _undiscounted_price(
+            forward, strike, total_volatility, is_call
+        )
+    else:
+        shift = np.where(converted, intrinsic[rows], 0.0)
+        low, high = np.maximum(values.bid[rows] - shift, 0.0), values.ask[rows] - shift
+        mid = 0.5 * (low + high)
+        if values.has_spreads:
+            bid, ask = low, high
+    return ExpiryQuotes(
+        labels=frame.index.take(rows),
+        strike=strike,
+        is_call=is_call,
+        bid=bid,
+        ask=ask,
+        mid=mid,
+        implied_volatility=volatility,
+        converted=converted,
+        forward=forward,
+        discount_factor=discount_factor,
+        time_to_expiry=terms.time_to_expiry,
+        expiry=terms.expiry,
+        quote_time=terms.quote_time,
+        settlement=terms.settlement,
+        underlying=terms.underlying,
+        parity=parity,
+        report=report,
+        _source=frame,
+        _rows=rows,
+    )
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The numbers quoted: `bid` and `ask` are both the mid where only that is known."""
+
+    bid: np.ndarray
+    ask: np.ndarray
+    has_spreads: bool
+    volatility: np.ndarray | None = None
+
+    @property
+    def mid(self) -> np.ndarray:
+        return 0.5 * (self.bid + self.ask)
+
+
+def _check_request(
+    volatility_unit: str, on_bad_quotes: str, **numbers_given: float | None
+) -> None:
+    """Raise `ValueError` unless what was asked for makes sense."""
+    if volatility_unit not in ("auto", "fraction", "percent"):
+        raise ValueError(
+            '`volatility_unit` must be "auto", "fraction" or "percent", '
+            f"not {volatility_unit!r}"
+        )
+    if on_bad_quotes not in ("drop", "raise"):
+        raise ValueError(
+            f'`on_bad_quotes` must be "drop" or "raise", not {on_bad_quotes!r}'
+        )
+    for name, value in numbers_given.items():
+        if value is not None and not 0.0 < float(value) < np.inf:
+            raise ValueError(f"`{name}` must be positive and finite, not {value!r}")
+
+
+def _quoted_values(
+    frame: pd.DataFrame,
+    names: Mapping[str, Hashable],
+    volatility_unit: VolatilityUnit,
+    notes: list[str],
+) -> _Values:
+    """Bids and asks, or mids, or volatilities: the first that the table has."""
+    if "bid" in names and "ask" in names:
+        bid = numbers(column_of(frame, names["bid"]))
+        ask = numbers(column_of(frame, names["ask"]))
+        alternatives = {"mid", "implied_volatility"} & names.keys()
+        if not alternatives or (np.isfinite(bid) & np.isfinite(ask)).any():
+            return _Values(bid, ask, has_spreads=True)
+    elif ("bid" in names or "ask" in names) and "mid" not in names:
+        missing = "ask" if "bid" in names else "bid"
+        raise QuoteError(
+            f"quotes need both 'bid' and 'ask', or 'mid'; missing {missing!r} in "
+            f"{list(frame.columns)}; name it with `columns={{{missing!r}: ...}}`"
+        )
+    if "mid" in names:
+        mid = numbers(column_of(frame, names["mid"]))
+        if "implied_volatility" not in names or np.isfinite(mid).any():
+            return _Values(mid, mid, has_spreads=False)
+    if "implied_volatility" not in names:
+        raise QuoteError(
+            "quotes need columns 'bid' and 'ask', or 'mid', or 'implied_volatility'; "
+            f"the table has {list(frame.columns)}; name them with `columns=`"
+        )
+    volatility = numbers(column_of(frame, names["implied_volatility"]))
+    positive = volatility[volatility > 0.0]
+    median = float(np.median(positive)) if len(positive) else 0.0
+    if volatility_unit == "percent" or (
+        volatility_unit == "auto" and median > PERCENT_ABOVE
+    ):
+        volatility = volatility / 100.0
+        if volatility_unit == "auto":
+            notes.append(
+                f"implied volatilities taken as percent (median {median:.4g}); "
+                'pass `volatility_unit="fraction"` if they are not'
+            )
+    return _Values(volatility, volatility, has_spreads=False, volatility=volatility)
+
+
+def _option_types(
+    frame: pd.DataFrame, names: Mapping[str, Hashable], values: _Values
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Which rows are calls and where that is known; None where it does not matter.
+
+    It does not for volatilities, which a call and a put of one strike share.
+    """
+    if values.volatility is not None:
+        return None, None
+    if "option_type" in names:
+        is_call, known = call_flags(column_of(frame, names["option_type"]))
+        return (is_call, known) if known.any() else (None, None)
+    if "contract" in names:
+        symbols = column_of(frame, names["contract"]).tolist()
+        letters = [str(symbol).strip()[-9:-8] for symbol in symbols]
+        if set(letters) <= {"C", "P"}:
+            return np.array([letter == "C" for letter in letters]), None
+    return None, None
+
+
+def _mark_duplicates(codes: np.ndarray, keys: np.ndarray, values: _Values) -> None:
+    """Put repeated contracts under their rule; an error if most contradict."""
+    repeated = duplicated_rows(codes, keys, values.ask - values.bid)
+    if not repeated.any():
+        return
+    used = np.flatnonzero(codes == 0)
+    kept = used[~repeated[used]]
+    kept = kept[np.argsort(keys[kept])]
+    again = np.flatnonzero(repeated)
+    first = kept[np.searchsorted(keys[kept], keys[again])]
+    differs = (values.bid[again] != values.bid[first]) | (
+        values.ask[again] != values.ask[first]
+    )
+    contradicting = np.unique(keys[again[differs]])
+    if len(contradicting) > max(_MOST_CONTRADICTING * len(kept), 1):
+        shown = ", ".join(f"{abs(key):.10g}" for key in contradicting[:3])
+        raise QuoteError(
+            f"{len(contradicting)} of {len(kept)} options are quoted again with other "
+            f"values: strikes {shown}, ...; the table seems to hold more than one "
+            "expiry, settlement (AM and PM) or quote time: select one"
+        )
+    mark(codes, repeated, "duplicated_strike")
+
+
+def _forward_and_discount(
+    forward: float | None,
+    discount_factor: float | None,
+    terms: ContractTerms,
+    strike: np.ndarray,
+    is_call: np.ndarray | None,
+    values: _Values,
+    codes: np.ndarray,
+    notes: list[str],
+) -> tuple[float, float, ParityEstimate | None]:
+    """What was given, and by parity what was not."""
+    if forward is not None and discount_factor is not None:
+        return float(forward), float(discount_factor), None
+    call = put = np.zeros(0, dtype=np.intp)
+    if is_call is not None:
+        used = codes == 0
+        call, put = np.flatnonzero(used & is_call), np.flatnonzero(used & ~is_call)
+        at = _find(strike[put], strike[call])
+        call, put = call[at >= 0], put[at[at >= 0]]
+    if forward is not None and len(call) < LEAST_STRIKES:
+        notes.append("no discount factor: taken as 1; pass `discount_factor=`")
+        return float(forward), 1.0, None
+    if is_call is None:
+        why = "there is no column 'option_type' that tells calls from puts"
+        if values.volatility is not None:
+            why = "quotes are volatilities"
+        raise QuoteError(f"the forward cannot be implied, since {why}; pass `forward=`")
+    parity = forward_from_parity(
+        strike=strike[call],
+        call_bid=values.bid[call],
+        call_ask=values.ask[call],
+        put_bid=values.bid[put],
+        put_ask=values.ask[put],
+        time_to_expiry=terms.time_to_expiry,
+        forward=forward,
+        discount_factor=discount_factor,
+    )
+    if terms.american:
+        notes.append(
+            "American options: parity holds only nearly, so the forward and the "
+            "discount factor are approximate"
+        )
+    notes.extend(parity.notes)
+    return parity.forward, parity.discount_factor, parity
+
+
+def _constant(
+    frame: pd.DataFrame, names: Mapping[str, Hashable], name: str
+) -> float | None:
+    """The one value of a column of numbers; None if it is absent or empty."""
+    if name not in names:
+        return None
+    values = pd.Series(numbers(column_of(frame, names[name])))
+    value = only_value(values, f"values of {name!r}", f"pass `{name}=`")
+    if value is None or value != value:
+        return None
+    if not float(value) > 0.0:  # type: ignore[arg-type]
+        raise QuoteError(f"column {names[name]!r} is {value}; it must be positive")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _find(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where each of `wanted` is among `values`, each there once; -1 where it is not."""
+    if not len(values):
+        return np.full(len(wanted), -1)
+    order = np.argsort(values)
+    at = np.searchsorted(values, wanted, sorter=order)
+    at = order[np.minimum(at, len(values) - 1)]
+    return np.where(values[at] == wanted, at, -1)
+
+
+def _guess_option_types(
+    strike: np.ndarray,
+    mid: np.ndarray,
+    is_out: np.ndarray,
+    codes: np.ndarray,
+    notes: list[str],
+) -> np.ndarray:
+    """Calls or puts by whether prices fall or rise with the strike, on each side."""
+    rising = []
+    for side in (~is_out, is_out):
+        rows = np.flatnonzero(side & (codes == 0))
+        steps = np.diff(mid[rows[np.argsort(strike[rows])]])
+        rising.append(np.count_nonzero(steps > 0) > np.count_nonzero(steps < 0))
+    below, above = rising
+    if below and not above:
+        kind, is_call = "out-of-the-money options", is_out
+    elif below:
+        kind, is_call = "puts", np.zeros(len(strike), dtype=bool)
+    else:
+        kind, is_call = "calls", np.ones(len(strike), dtype=bool)
+    notes.append(f"no column tells calls from puts; taken as {kind} from the prices")
+    return is_call
+
+
+def _undiscounted_price(
+    forward: float,
+    strike: np.ndarray,
+    total_volatility: np.ndarray,
+    is_call: np.ndarray,
+) -> np.ndarray:
+    """The Black-Scholes price in NumPy, since a compiled call costs a fit's time."""
+    d1 = np.log(forward / strike) / total_volatility + 0.5 * total_volatility
+    d2 = d1 - total_volatility
+    sign = np.where(is_call, 1.0, -1.0)
+    price = sign * (forward * ndtr(sign * d1) - strike * ndtr(sign * d2))
+    return np.maximum(price, 0.0)  # not below zero by rounding
+
+
+_COPIES_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3

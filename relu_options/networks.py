@@ -1,0 +1,411 @@
+r"""One-layer ReLU networks, and their smooth relatives, as functions of one price.
+
+Two kinds stand here, and they are dual to each other.
+
+* A **payoff network** is a function of the *spot* at expiry,
+  $f(S) = a + b S + \sum_i q_i \max(S - K_i, 0)$: its kinks are strikes and its output
+  weights are quantities (`ReLUNetwork`; `BachelierNetwork` is the same with rounded
+  kinks).
+* A **price network** is a function of the *strike*,
+  $C(K) = \sum_j p_j \max(s_j - K, 0)$: its kinks are possible values of the underlying
+  and its output weights are their state prices (`PriceNetwork`, exact or smooth).
+
+The price of a payoff is one inner product, which can be read in either direction
+(`price_from_strikes`, `price_from_kinks`):
+
+$$
+\sum_j p_j f(s_j) = a \sum_j p_j + b \sum_j p_j s_j + \sum_i q_i C(K_i).
+$$
+
+References:
+    Breeden, D. and Litzenberger, R. (1978). Prices of state-contingent claims implicit
+    in option prices. *Journal of Business*, 51, 621-651.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import ndtr
+from jax.scipy.stats import norm
+from jax.typing import ArrayLike
+
+from relu_options import bachelier, black_scholes
+
+Kernel = Literal["black", "bachelier"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ReLUNetwork:
+    r"""The function $f(x) = a + b x + \sum_i w_i \max(x - k_i, 0)$.
+
+    Read as a payoff it is a portfolio: `a` in cash, `b` forwards (of strike zero) and
+    `w_i` calls of strike `k_i`. It is convex if, and only if, no output weight is
+    negative (after merging equal kinks).
+
+    Attributes:
+        intercept: `a`, a scalar.
+        slope: `b`, a scalar; the slope to the left of every kink.
+        kinks: `k`, of shape `(n,)`; where the slope changes.
+        weights: `w`, of shape `(n,)`; by how much it changes.
+
+    Examples:
+        A long call struck at 90 and a short one at 110 are a call spread.
+
+        >>> import numpy as np
+        >>> spread = relu(90.0) - relu(110.0)
+        >>> print(np.asarray(spread(np.array([80.0, 100.0, 150.0]))))
+        [ 0. 10. 20.]
+        >>> print(np.asarray(spread.derivative(np.array([80.0, 100.0, 150.0]))))
+        [0. 1. 0.]
+    """
+
+    intercept: ArrayLike
+    slope: ArrayLike
+    kinks: jax.Array
+    weights: jax.Array
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """Evaluate the network at `x`, of any shape."""
+        x = jnp.asarray(x, float)
+        hidden = jax.nn.relu(x[..., None] - self.kinks)
+        return self.intercept + self.slope * x + hidden @ self.weights
+
+    def derivative(self, x: ArrayLike) -> jax.Array:
+        """Slope at `x`; at a kink, the mean of the slopes on its two sides."""
+        x = jnp.asarray(x, float)
+        active = jnp.heaviside(x[..., None] - self.kinks, 0.5)
+        return self.slope + active @ self.weights
+
+    def __add__(self, other: ReLUNetwork | float) -> ReLUNetwork:
+        """Sum of two networks, or of a network and a constant: hidden units side by side."""
+        if isinstance(other, ReLUNetwork):
+            return ReLUNetwork(
+                self.intercept + other.intercept,
+                self.slope + other.slope,
+                jnp.concatenate([self.kinks, other.kinks]),
+                jnp.concatenate([self.weights, other.weights]),
+            )
+        return replace(self, intercept=self.intercept + other)
+
+    __radd__ = __add__
+
+    def __mul__(self, factor: ArrayLike) -> ReLUNetwork:
+        """The network times a number."""
+        return ReLUNetwork(
+            self.intercept * factor,
+            self.slope * factor,
+            self.kinks,
+            self.weights * factor,
+        )
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> ReLUNetwork:
+        return self * -1.0
+
+    def __sub__(self, other: ReLUNetwork | float) -> ReLUNetwork:
+        return self + -1.0 * other
+
+    def __rsub__(self, other: float) -> ReLUNetwork:
+        return -self + other
+
+
+def relu(kink: ArrayLike) -> ReLUNetwork:
+    r"""One hidden unit, $\max(x - k, 0)$: the payoff of a call struck at `kink`."""
+    return ReLUNetwork(0.0, 0.0, jnp.atleast_1d(jnp.asarray(kink, float)), jnp.ones(1))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BachelierNetwork:
+    r"""The smooth network $f(x) = a + b x + \sum_i w_i \psi_{h_i}(x - k_i)$.
+
+    Its hidden unit $\psi_h(y) = y N(y / h) + h n(y / h)$ is the price of a call under a
+    normal law of standard deviation `h`; $\psi_0$ is the ReLU. Non-negative output
+    weights make it convex, and its slope rises from `b` to $b + \sum_i w_i$.
+
+    Attributes:
+        intercept: `a`, a scalar.
+        slope: `b`, a scalar; the slope far to the left.
+        kinks: `k`, of shape `(n,)`.
+        weights: `w`, of shape `(n,)`.
+        bandwidths: `h`, of shape `(n,)`, in the units of `x`; zero for a sharp kink.
+
+    Examples:
+        Far from its kink, or with a vanishing bandwidth, the unit is a ReLU.
+
+        >>> import jax.numpy as jnp
+        >>> unit = BachelierNetwork(0.0, 0.0, jnp.array([100.0]), jnp.array([1.0]),
+        ...                         jnp.array([2.0]))
+        >>> print(unit(jnp.array([80.0, 100.0, 120.0])).round(6))
+        [ 0.        0.797885 20.      ]
+    """
+
+    intercept: ArrayLike
+    slope: ArrayLike
+    kinks: jax.Array
+    weights: jax.Array
+    bandwidths: jax.Array
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """Evaluate the network at `x`, of any shape."""
+        x = jnp.asarray(x, float)
+        hidden = bachelier.undiscounted_price(
+            x[..., None], self.kinks, self.bandwidths, True
+        )
+        return self.intercept + self.slope * x + hidden @ self.weights
+
+    def derivative(self, x: ArrayLike) -> jax.Array:
+        r"""First derivative, $b + \sum_i w_i N((x - k_i) / h_i)$."""
+        x = jnp.asarray(x, float)
+        deviations = _ratio(x[..., None] - self.kinks, self.bandwidths)
+        return self.slope + ndtr(deviations) @ self.weights
+
+    def second_derivative(self, x: ArrayLike) -> jax.Array:
+        r"""Second derivative, $\sum_i w_i n((x - k_i) / h_i) / h_i$."""
+        x = jnp.asarray(x, float)
+        deviations = _ratio(x[..., None] - self.kinks, self.bandwidths)
+        return _ratio(norm.pdf(deviations), self.bandwidths) @ self.weights
+
+    @property
+    def skeleton(self) -> ReLUNetwork:
+        """The same kinks and weights with every bandwidth zero."""
+        return ReLUNetwork(self.intercept, self.slope, self.kinks, self.weights)
+
+    def __add__(self, other: BachelierNetwork | float) -> BachelierNetwork:
+        """Sum of two networks, or of a network and a constant."""
+        if isinstance(other, BachelierNetwork):
+            return BachelierNetwork(
+                self.intercept + other.intercept,
+                self.slope + other.slope,
+                jnp.concatenate([self.kinks, other.kinks]),
+                jnp.concatenate([self.weights, other.weights]),
+                jnp.concatenate([self.bandwidths, other.bandwidths]),
+            )
+        return replace(self, intercept=self.intercept + other)
+
+    __radd__ = __add__
+
+    def __mul__(self, factor: ArrayLike) -> BachelierNetwork:
+        """The network times a number."""
+        return replace(
+            self,
+            intercept=self.intercept * factor,
+            slope=self.slope * factor,
+            weights=self.weights * factor,
+        )
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> BachelierNetwork:
+        return self * -1.0
+
+    def __sub__(self, other: BachelierNetwork | float) -> BachelierNetwork:
+        return self + -1.0 * other
+
+    def __rsub__(self, other: float) -> BachelierNetwork:
+        return -self + other
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PriceNetwork:
+    r"""Call prices by strike, $C(K) = \sum_j p_j \varphi_{h_j}(s_j, K)$.
+
+    The hidden unit $\varphi_h(s, K)$ is the undiscounted price of a call when the
+    forward is `s` and the law around it has total volatility `h`; $\varphi_0(s, K) =
+    \max(s - K, 0)$ is the ReLU. With the kernel `"black"` the law is lognormal and `h`
+    is a lognormal total volatility,
+
+    $$
+    \varphi_h(s, K) = s N(d_+) - K N(d_-), \qquad
+    d_\pm = \frac{\log(s / K)}{h} \pm \frac{h}{2},
+    $$
+
+    with `"bachelier"` it is normal and `h` is in currency. As long as no output weight
+    is negative the prices fall with the strike and are convex in it, so that no call
+    spread and no butterfly has a negative price: $p_j$ is today's price of 1 paid if
+    the underlying finishes in the state of mean $s_j$.
+
+    Attributes:
+        kinks: `s`, of shape `(n,)`: possible values of the underlying, in currency.
+        weights: `p`, of shape `(n,)`: state prices.
+        bandwidths: `h`, of shape `(n,)`; zeros for the exact ReLU network.
+        kernel: `"black"` or `"bachelier"`.
+
+    Examples:
+        Three states of the world, with sharp kinks and with rounded ones.
+
+        >>> import jax.numpy as jnp
+        >>> sharp = PriceNetwork(jnp.array([80.0, 100.0, 120.0]),
+        ...                      jnp.array([0.25, 0.5, 0.25]), jnp.zeros(3))
+        >>> print(sharp(jnp.array([70.0, 100.0, 130.0])))
+        [30.  5.  0.]
+        >>> rounded = PriceNetwork(sharp.kinks, sharp.weights, jnp.full(3, 0.1))
+        >>> print(rounded(jnp.array([70.0, 100.0, 130.0])).round(3))
+        [30.031  6.966  0.473]
+    """
+
+    kinks: jax.Array
+    weights: jax.Array
+    bandwidths: jax.Array
+    kernel: Kernel = field(default="black", metadata={"static": True})
+
+    def __call__(self, strike: ArrayLike) -> jax.Array:
+        """Price of a call at `strike`, of any shape."""
+        return self._hidden(strike, True) @ self.weights
+
+    def put(self, strike: ArrayLike) -> jax.Array:
+        """Price of a put at `strike`, with the digits that parity would lose."""
+        return self._hidden(strike, False) @ self.weights
+
+    def derivative(self, strike: ArrayLike) -> jax.Array:
+        """Derivative of the call price in the strike: minus `survival`."""
+        return -self.survival(strike)
+
+    def survival(self, strike: ArrayLike) -> jax.Array:
+        r"""Price of 1 paid above `strike`, $\sum_j p_j N(d_{-,j})$."""
+        return ndtr(self._deviations(strike)) @ self.weights
+
+    def cumulative(self, strike: ArrayLike) -> jax.Array:
+        r"""Price of 1 paid below `strike`, $\sum_j p_j N(-d_{-,j})$."""
+        return ndtr(-self._deviations(strike)) @ self.weights
+
+    def second_derivative(self, strike: ArrayLike) -> jax.Array:
+        """State price density: the second derivative of the call price in the strike.
+
+        Zero between the kinks, and infinite on them, where the bandwidths are zero.
+        """
+        strike = jnp.asarray(strike, float)
+        width = self.bandwidths
+        if self.kernel == "black":
+            width = width * strike[..., None]
+        return _ratio(norm.pdf(self._deviations(strike)), width) @ self.weights
+
+    @property
+    def mass(self) -> jax.Array:
+        """Sum of the state prices: the discount factor."""
+        return self.weights.sum()
+
+    @property
+    def mean(self) -> jax.Array:
+        """State prices times kinks, summed: the discounted forward."""
+        return self.weights @ self.kinks
+
+    @property
+    def skeleton(self) -> PriceNetwork:
+        """The exact ReLU network with the same kinks and weights."""
+        return replace(self, bandwidths=jnp.zeros_like(self.bandwidths))
+
+    def to_relu(self) -> ReLUNetwork:
+        r"""The skeleton as a function $a + b K + \sum_j p_j \max(K - s_j, 0)$."""
+        return ReLUNetwork(self.mean, -self.mass, self.kinks, self.weights)
+
+    def __add__(self, other: PriceNetwork) -> PriceNetwork:
+        """Sum of two networks of one kernel: hidden units side by side."""
+        if not isinstance(other, PriceNetwork):
+            return NotImplemented
+        if self.kernel != other.kernel:
+            raise ValueError(
+                f"cannot add networks with kernels {self.kernel!r} and "
+                f"{other.kernel!r}; fit both with the same kernel"
+            )
+        return PriceNetwork(
+            jnp.concatenate([self.kinks, other.kinks]),
+            jnp.concatenate([self.weights, other.weights]),
+            jnp.concatenate([self.bandwidths, other.bandwidths]),
+            self.kernel,
+        )
+
+    def __mul__(self, factor: ArrayLike) -> PriceNetwork:
+        """The network times a number."""
+        return replace(self, weights=self.weights * factor)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> PriceNetwork:
+        return self * -1.0
+
+    def __sub__(self, other: PriceNetwork) -> PriceNetwork:
+        return self + -1.0 * other
+
+    def _hidden(self, strike: ArrayLike, is_call: bool) -> jax.Array:
+        """Kernel prices, of shape `strike.shape + (n,)`."""
+        strike = jnp.asarray(strike, float)[..., None]
+        kernel = kernel_price(self.kernel)
+        return kernel(self.kinks, strike, self.bandwidths, is_call)
+
+    def _deviations(self, strike: ArrayLike) -> jax.Array:
+        """`d_-`: how many bandwidths the median of each state is above the strike."""
+        strike = jnp.asarray(strike, float)[..., None]
+        if self.kernel == "bachelier":
+            return _ratio(self.kinks - strike, self.bandwidths)
+        distance = jnp.log(self.kinks / strike) - 0.5 * self.bandwidths**2
+        return _ratio(distance, self.bandwidths)
+
+
+def kernel_price(kernel: Kernel) -> Callable[..., jax.Array]:
+    """The undiscounted option price `(forward, strike, bandwidth, is_call)` of a kernel."""
+    if kernel == "black":
+        return black_scholes.undiscounted_price
+    if kernel == "bachelier":
+        return bachelier.undiscounted_price
+    raise ValueError(f"kernel must be 'black' or 'bachelier', not {kernel!r}")
+
+
+def price_from_strikes(payoff: ReLUNetwork, prices: PriceNetwork) -> jax.Array:
+    r"""Price of a payoff as a portfolio, $a\,p(1) + b\,p(S) + \sum_i q_i C(K_i)$.
+
+    Args:
+        payoff: A function of the spot at expiry.
+        prices: Call prices by strike for that expiry.
+
+    Returns:
+        The price today, a scalar; equal to `price_from_kinks` up to rounding.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> prices = PriceNetwork(jnp.array([80.0, 120.0]), jnp.array([0.5, 0.5]),
+        ...                       jnp.full(2, 0.05))
+        >>> straddle = 2.0 * relu(100.0) + ReLUNetwork(100.0, -1.0, *jnp.zeros((2, 1)))
+        >>> print(price_from_strikes(straddle, prices).round(10))
+        20.0000185137
+        >>> print(price_from_kinks(straddle, prices).round(10))
+        20.0000185137
+    """
+    linear = payoff.intercept * prices.mass + payoff.slope * prices.mean
+    return linear + prices(payoff.kinks) @ payoff.weights
+
+
+def price_from_kinks(payoff: ReLUNetwork, prices: PriceNetwork) -> jax.Array:
+    r"""Price of a payoff as an expectation, $\sum_j p_j f_{h_j}(s_j)$.
+
+    $f_h(s)$ is the payoff averaged over the kernel around `s`: the payoff itself where
+    the bandwidth is zero.
+
+    Args:
+        payoff: A function of the spot at expiry.
+        prices: Call prices by strike for that expiry.
+
+    Returns:
+        The price today, a scalar; equal to `price_from_strikes` up to rounding.
+    """
+    kernel = kernel_price(prices.kernel)
+    hidden = kernel(
+        prices.kinks[:, None], payoff.kinks, prices.bandwidths[:, None], True
+    )
+    averaged = payoff.intercept + payoff.slope * prices.kinks + hidden @ payoff.weights
+    return prices.weights @ averaged
+
+
+def _ratio(numerator: jax.Array, width: jax.Array) -> jax.Array:
+    """`numerator / width`, with its limit at zero width: ±inf, or zero on the kink."""
+    safe = jnp.where(width > 0.0, width, 1.0)
+    limit = jnp.where(numerator == 0.0, 0.0, jnp.sign(numerator) * jnp.inf)
+    return jnp.where(width > 0.0, numerator / safe, limit)
