@@ -49,13 +49,15 @@ class Shortcut(NamedTuple):
     """A faster form of a formula, for numbers but not for derivatives.
 
     Attributes:
-        kernel: Function of the formula's arguments; where its first result is NaN, the
-            formula itself is asked.
+        kernel: Function of the formula's arguments.
         unpack: Function from the kernel's result, of NumPy arrays, to the formula's.
+        unfinished: Mask of the rows, by the unpacked result, that are to be asked of
+            the formula itself.
     """
 
     kernel: Callable
     unpack: Callable
+    unfinished: Callable
 
 
 def elementwise(formula: Callable, shortcut: Shortcut | None = None) -> Callable:
@@ -83,19 +85,21 @@ def elementwise(formula: Callable, shortcut: Shortcut | None = None) -> Callable
                 arrays = jnp.broadcast_arrays(*map(_as_jax, arguments))
                 return compiled(formula)(*arrays)
         arrays = [_as_numpy(argument) for argument in arguments]
-        shape = np.broadcast_shapes(*[array.shape for array in arrays])
+        shape = _broadcast_shape(arrays)
         restore = _restorer(() if plain else arguments, shape)
         if shortcut is None:
             result = _evaluate(compiled(formula), arrays, shape)
         else:
             kernel = compiled(shortcut.kernel)
             result = _evaluate(kernel, arrays, shape, shortcut.unpack)
-            left = np.isnan(result[0])
+            left = shortcut.unfinished(result)
             if left.any():
                 rows = [_flattened(array, shape)[left] for array in arrays]
                 rest = _evaluate(compiled(formula), rows, (int(left.sum()),))
                 result = _each(result, lambda part: part.copy())
-                for values, replacement in zip(result, rest, strict=True):
+                for values, replacement in zip(
+                    _parts(result), _parts(rest), strict=True
+                ):
                     values[left] = replacement
         return _each(result, restore)
 
@@ -108,6 +112,11 @@ _PLAIN = frozenset({float, int, bool, np.ndarray, np.float64, np.bool_})
 
 def _compile(formula: Callable) -> Callable:
     return jax.jit(formula, compiler_options=compiler_options())
+
+
+def _parts(result: Any) -> tuple[np.ndarray, ...]:
+    """The arrays of a result: its own only, or those of a named tuple."""
+    return result if isinstance(result, tuple) else (result,)
 
 
 def _each(result: Any, function: Callable) -> Any:
@@ -144,7 +153,12 @@ def _as_jax(argument: Any) -> jax.Array:
 def _as_numpy(argument: Any) -> np.ndarray:
     """A float64 or boolean NumPy array."""
     array = np.asarray(argument)
-    return array if array.dtype == bool else array.astype(np.float64, copy=False)
+    return array if array.dtype.char in "d?" else array.astype(np.float64)
+
+
+def _broadcast_shape(arrays: list[np.ndarray]) -> tuple[int, ...]:
+    shapes = {array.shape for array in arrays} - {()}
+    return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
 
 
 def _on_accelerator(argument: Any) -> bool:
@@ -213,11 +227,8 @@ def _evaluate(
         result = evaluate([a if a.size == length else a[rows] for a in flat])
         if output is None:
             output = _each(result, lambda part: np.empty(size, part.dtype))
-        if isinstance(output, tuple):
-            for whole, part in zip(output, result, strict=True):
-                whole[rows] = part
-        else:
-            output[rows] = result
+        for whole, part in zip(_parts(output), _parts(result), strict=True):
+            whole[rows] = part
     return output
 
 

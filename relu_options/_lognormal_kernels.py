@@ -20,7 +20,12 @@ from relu_options._formula_constants import (
     UPPER_GUESS,
     UPPER_GUESS_SCALE,
 )
-from relu_options._fusible import inverse_square_root, over, reciprocal
+from relu_options._fusible import (
+    over,
+    quotient,
+    reciprocal,
+    square_root,
+)
 from relu_options._log_ratio import (
     coarse_log1p_ratio,
     log_ratio,
@@ -48,7 +53,27 @@ def undiscounted_price(
     total_volatility: ArrayLike,
     is_call: ArrayLike,
 ) -> jax.Array:
-    """Price paid at expiry, for compiled code: arrays in, arrays out."""
+    r"""Price paid at expiry of a call or put on a lognormal underlying.
+
+    For use in compiled code: arguments broadcast to one JAX array, and first and second
+    derivatives are exact. Accurate relative to itself however far out of the money.
+
+    Args:
+        forward: Forward price, in currency units.
+        strike: Strike, in currency units.
+        total_volatility: $\sigma \sqrt{T}$, without unit.
+        is_call: True for calls, False for puts.
+
+    Returns:
+        Price in currency units. Exactly the intrinsic value at a total volatility of
+        zero, `forward` (calls) or `strike` (puts) at an infinite one, and the limits at
+        a strike or forward of zero or infinity; NaN where an argument is NaN or
+        negative.
+
+    Examples:
+        >>> float(undiscounted_price(100.0, 90.0, 0.0, True))
+        10.0
+    """
     return _undiscounted_price(
         *_broadcast(forward, strike, total_volatility, is_call=is_call)
     )
@@ -60,7 +85,29 @@ def implied_total_volatility(
     strike: ArrayLike,
     is_call: ArrayLike,
 ) -> jax.Array:
-    """Total volatility of a price paid at expiry, for compiled code."""
+    r"""Total volatility at which the undiscounted price is the one given.
+
+    For use in compiled code: arguments broadcast to one JAX array, and first and second
+    derivatives are exact. The result is within a few units of its last digit.
+
+    Args:
+        undiscounted_price: Price paid at expiry, in currency units.
+        forward: Forward price, in currency units.
+        strike: Strike, in currency units.
+        is_call: True for calls, False for puts.
+
+    Returns:
+        $\sigma \sqrt{T}$: zero where the price is exactly the intrinsic value,
+        infinite where it is exactly the upper bound, NaN beyond the bounds, where an
+        argument is NaN, and where forward or strike is not positive and finite.
+        Derivatives are zero where the result is not a positive number. Differences of
+        price and bound below 2.2e-308, which processors flush, count as zero.
+
+    Examples:
+        >>> price = undiscounted_price(100.0, 90.0, 0.3, True)
+        >>> round(float(implied_total_volatility(price, 100.0, 90.0, True)), 12)
+        0.3
+    """
     return _implied_total_volatility(
         *_broadcast(undiscounted_price, forward, strike, is_call=is_call)
     )
@@ -97,6 +144,54 @@ def scaled_moneyness(log_ratio_of_sides: jax.Array, v: jax.Array):
     return h, inverse
 
 
+class Tails(NamedTuple):
+    """What one pair of Mills ratios tells, with nothing cancelled in any of it.
+
+    Attributes:
+        share: Price of the out-of-the-money option over the lower side.
+        near: N(t - h), the probability on the near side of the money.
+        near_complement: N(h - t).
+        far: N(-h - t).
+        density: exp(-(h - t)^2 / 2).
+    """
+
+    share: jax.Array
+    near: jax.Array
+    near_complement: jax.Array
+    far: jax.Array
+    density: jax.Array
+
+
+def tails(sides: Sides, h: jax.Array, t: jax.Array) -> Tails:
+    """Normal probabilities at h - t and h + t."""
+    depth = h - t
+    complement = depth < LEAST_ARGUMENT
+    argument = jnp.where(complement, -depth, depth)
+    gap = 2.0 * jnp.where(complement, h, t)
+    difference, ratio = mills_difference(argument, h + t, gap)
+    density = unscaled_density(depth)
+    tail = density * jnp.where(complement, 2.0 * ratio - difference, difference)
+    near_tail = density * ratio
+    return Tails(
+        share=jnp.where(complement, 1.0 - tail, tail),
+        near=jnp.where(complement, 1.0 - near_tail, near_tail),
+        near_complement=jnp.where(complement, near_tail, 1.0 - near_tail),
+        # n(h + t) = n(h - t) lower / higher
+        far=(density * (ratio - difference)) * quotient(sides.lower, sides.higher),
+        density=density,
+    )
+
+
+def slopes(
+    probabilities: Tails, above: jax.Array, is_call: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Derivatives of the undiscounted price in the forward and in the strike."""
+    near, near_complement, far = probabilities[1:4]
+    call = jnp.where(above, 1.0 - far, near), -jnp.where(above, near_complement, far)
+    put = -jnp.where(above, far, near_complement), jnp.where(above, near, 1.0 - far)
+    return jnp.where(is_call, call[0], put[0]), jnp.where(is_call, call[1], put[1])
+
+
 @jax.custom_jvp
 def _undiscounted_price(forward, strike, v, is_call):
     """The out-of-the-money option of the same strike, and intrinsic value.
@@ -108,16 +203,7 @@ def _undiscounted_price(forward, strike, v, is_call):
     sides = normalise(forward, strike, is_call)
     k = positive_log_ratio(sides.higher, sides.lower)
     h, _ = scaled_moneyness(k, v)
-    t = 0.5 * v
-    depth = h - t
-    complement = depth < LEAST_ARGUMENT
-    near = jnp.where(complement, -depth, depth)
-    gap = 2.0 * jnp.where(complement, h, t)
-    difference, ratio = mills_difference(near, h + t, gap)
-    share = unscaled_density(depth) * jnp.where(
-        complement, 2.0 * ratio - difference, difference
-    )
-    share = jnp.where(complement, 1.0 - share, share)
+    share = tails(sides, h, 0.5 * v).share
     regular = (sides.lower > 0.0) & (sides.higher < jnp.inf)
     regular &= (v > 0.0) & (v < jnp.inf)
     limit = jnp.where((v == jnp.inf) & (sides.higher < jnp.inf), sides.lower, 0.0)
@@ -245,9 +331,42 @@ def _(primals, tangents):
 
 
 @jax.custom_jvp
+def _packed_slopes(forward, strike, v, is_call):
+    """Derivatives in forward and strike, as one complex number: one loop for both."""
+    sides = normalise(forward, strike, is_call)
+    k = positive_log_ratio(sides.higher, sides.lower)
+    v = jnp.where(v > 0.0, v, _TINY)
+    h, _ = scaled_moneyness(k, v)
+    return lax.complex(*slopes(tails(sides, h, 0.5 * v), forward > strike, is_call))
+
+
+@_packed_slopes.defjvp
+def _(primals, tangents):
+    is_call = primals[3]
+
+    def change(slope):
+        return jax.jvp(lambda *x: slope(*x, is_call), primals[:3], tangents[:3])[1]
+
+    return _packed_slopes(*primals), lax.complex(
+        change(forward_delta), change(strike_delta)
+    )
+
+
+@jax.custom_jvp
 def _implied_total_volatility(undiscounted_price, forward, strike, is_call):
     quote = undiscounted_price, forward, strike, is_call
     return _polished_where_far(_solve_total_volatility(*quote), *quote)
+
+
+def one_step_total_volatility(undiscounted_price, forward, strike, is_call):
+    """Total volatility without derivatives; its negative where it may be inexact."""
+    v = _solve_total_volatility(undiscounted_price, forward, strike, is_call)
+    return jnp.where(_is_far(forward, strike), -v, v)
+
+
+def _is_far(forward, strike):
+    """Whether one step is not enough."""
+    return (forward > _FAR * strike) | (strike > _FAR * forward)
 
 
 @custom_vmap
@@ -257,7 +376,7 @@ def _polished_where_far(v, undiscounted_price, forward, strike, is_call):
     The guess errs by the same share of v everywhere; what it errs in h - t then grows
     with v, and one step is no longer enough. No market quotes such options.
     """
-    far = (forward > _FAR * strike) | (strike > _FAR * forward)
+    far = _is_far(forward, strike)
     return lax.cond(
         jnp.any(far),
         _polish,
@@ -299,11 +418,13 @@ def _(primals, tangents):
     )
     derivative = vega(forward, strike, finite_v)
     exists &= derivative > 0.0
-    inverse = jnp.where(exists, 1.0 / jnp.where(exists, derivative, 1.0), 0.0)
+    # A division of many uses: here XLA should not repeat what leads to it.
+    inverse = 1.0 / jnp.where(exists, derivative, jnp.inf)
+    both = _packed_slopes(forward, strike, finite_v, is_call)
     change = (
         price_tangent
-        - forward_delta(forward, strike, finite_v, is_call) * forward_tangent
-        - strike_delta(forward, strike, finite_v, is_call) * strike_tangent
+        - jnp.real(both) * forward_tangent
+        - jnp.imag(both) * strike_tangent
     )
     return v, inverse * change
 
@@ -414,15 +535,16 @@ def _guess_total_volatility(target: _Target) -> jax.Array:
     b = jnp.where(upper, b + k, b)
     theta = k * reciprocal(b)
     remainder = jnp.where(theta < 1.0, 1.0 - theta, _TINY)
-    s = remainder * inverse_square_root(remainder)
+    s = square_root(remainder)
     growth = 1.0 + b * jnp.where(
         upper, 1.0 / UPPER_GUESS_SCALE, 1.0 / LOWER_GUESS_SCALE
     )
-    alpha = inverse_square_root(growth)
+    root = square_root(growth)
+    alpha = reciprocal(root)
     value = jnp.zeros_like(k)
     for upper_row, lower_row in zip(UPPER_GUESS[::-1], LOWER_GUESS[::-1], strict=True):
         row = jnp.zeros_like(k)
         for upper_one, lower_one in zip(upper_row[::-1], lower_row[::-1], strict=True):
             row = row * s + jnp.where(upper, upper_one, lower_one)
         value = value * alpha + row
-    return jnp.where(upper, 1.0, ROOT_TWO_PI * theta) * (growth * alpha) * value
+    return jnp.where(upper, 1.0, ROOT_TWO_PI * theta) * root * value

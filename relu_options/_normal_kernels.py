@@ -19,11 +19,11 @@ from relu_options._formula_constants import (
 )
 from relu_options._fusible import (
     horner,
-    inverse_square_root,
     over,
     polynomial,
     quotient,
     reciprocal,
+    square_root,
 )
 from relu_options._log_ratio import coarse_log1p_ratio, positive_log_ratio
 from relu_options._mills_ratio import (
@@ -45,7 +45,26 @@ def undiscounted_price(
     total_volatility: ArrayLike,
     is_call: ArrayLike,
 ) -> jax.Array:
-    """Price paid at expiry, for compiled code: arrays in, arrays out."""
+    r"""Price paid at expiry of a call or put on a normal underlying.
+
+    For use in compiled code: arguments broadcast to one JAX array, and first and second
+    derivatives are exact. Accurate relative to itself however far out of the money.
+
+    Args:
+        forward: Forward price, in currency units, of either sign.
+        strike: Strike, in currency units, of either sign.
+        total_volatility: $\sigma \sqrt{T}$, in currency units.
+        is_call: True for calls, False for puts.
+
+    Returns:
+        Price in currency units. Exactly the intrinsic value at a total volatility of
+        zero, infinite at an infinite one; NaN where an argument is NaN or the
+        volatility negative.
+
+    Examples:
+        >>> float(undiscounted_price(-1.0, -3.0, 0.0, True))
+        2.0
+    """
     return _undiscounted_price(
         *_broadcast(forward, strike, total_volatility, is_call=is_call)
     )
@@ -57,7 +76,28 @@ def implied_total_volatility(
     strike: ArrayLike,
     is_call: ArrayLike,
 ) -> jax.Array:
-    """Total volatility of a price paid at expiry, for compiled code."""
+    r"""Total volatility at which the undiscounted price is the one given.
+
+    For use in compiled code: arguments broadcast to one JAX array, and first and second
+    derivatives are exact. The result is within a few units of its last digit.
+
+    Args:
+        undiscounted_price: Price paid at expiry, in currency units.
+        forward: Forward price, in currency units, of either sign.
+        strike: Strike, in currency units, of either sign.
+        is_call: True for calls, False for puts.
+
+    Returns:
+        $\sigma \sqrt{T}$ in currency units: zero where the price is exactly the
+        intrinsic value, NaN below it, where an argument is NaN and where forward or
+        strike is infinite. Derivatives are zero where the result is not a positive
+        number.
+
+    Examples:
+        >>> price = undiscounted_price(-1.0, 2.0, 1.5, True)
+        >>> round(float(implied_total_volatility(price, -1.0, 2.0, True)), 12)
+        1.5
+    """
     return _implied_total_volatility(
         *_broadcast(undiscounted_price, forward, strike, is_call=is_call)
     )
@@ -212,12 +252,12 @@ def _implied_total_volatility(undiscounted_price, forward, strike, is_call):
     gap = jnp.where(gap > least, gap, least)
 
     a = coarse_log1p_ratio(gap, time_value)
-    alpha = inverse_square_root(1.0 + a * (1.0 / NORMAL_GUESS_SCALE))
+    alpha = reciprocal(square_root(1.0 + a * (1.0 / NORMAL_GUESS_SCALE)))
     d = a * alpha * horner(NORMAL_GUESS, alpha)
     ratio = _payoff_ratio(d)
     square = d * d
     log_error = positive_log_ratio(ratio * gap, d * time_value) - 0.5 * square
-    step = log_volatility_step(-log_error, ROOT_TWO_PI * ratio, square, 0.0, order=4)
+    step = log_volatility_step(-log_error, ROOT_TWO_PI * ratio, square, None, order=4)
     v = quotient(gap + gap * small_expm1(step), d)
     return jnp.where(inside, v, jnp.where(regular, limit, jnp.nan))
 
@@ -235,7 +275,8 @@ def _(primals, tangents):
     )
     derivative = vega(forward, strike, finite_v)
     exists &= derivative > 0.0
-    inverse = jnp.where(exists, 1.0 / jnp.where(exists, derivative, 1.0), 0.0)
+    # A division of many uses: here XLA should not repeat what leads to it.
+    inverse = 1.0 / jnp.where(exists, derivative, jnp.inf)
     slope = forward_delta(forward, strike, finite_v, is_call)
     return v, inverse * (price_tangent - slope * (forward_tangent - strike_tangent))
 

@@ -160,10 +160,17 @@ def evaluate(
 
 
 def evaluate_with_status(
-    formula: Callable, model: ModuleType, *arguments, is_call, **market
+    formula: Callable,
+    model: ModuleType,
+    *arguments,
+    is_call,
+    shortcut: Shortcut | None = None,
+    **market,
 ) -> tuple[Numeric, Numeric]:
     """`evaluate`, and beside it the `QuoteStatus` of each price."""
-    value = evaluate(formula, model, *arguments, is_call=is_call, **market)
+    value = evaluate(
+        formula, model, *arguments, is_call=is_call, shortcut=shortcut, **market
+    )
     status = evaluate(quote_status, model, *arguments, is_call=is_call, **market)
     return value, QuoteStatus(status) if isinstance(status, int) else status
 
@@ -194,10 +201,15 @@ def price(model, market, time_to_expiry, strike, volatility, is_call):
 
 
 def implied_volatility(model, market, time_to_expiry, price, strike, is_call):
-    """Volatility per square root of a year; NaN where time or discounting make none."""
+    """Volatility per square root of a year."""
     v = model.implied_total_volatility(
         price / market.discount_factor, market.forward, strike, is_call
     )
+    return annualised(v, market, time_to_expiry)
+
+
+def annualised(v, market, time_to_expiry):
+    """Total volatility over the root of time; NaN where time or discounting is none."""
     valid = (time_to_expiry > 0.0) & (time_to_expiry < jnp.inf)
     valid &= (market.discount_factor > 0.0) & (market.discount_factor < jnp.inf)
     root = square_root(jnp.where(valid, time_to_expiry, 1.0))

@@ -13,14 +13,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from relu_options._formula_constants import INVERSE_ROOT_TWO_PI
-from relu_options._fusible import quotient, reciprocal, square_root
+from relu_options._fusible import reciprocal, square_root
 from relu_options._log_ratio import positive_log_ratio
-from relu_options._lognormal_kernels import normalise, scaled_moneyness
-from relu_options._mills_ratio import (
-    LEAST_ARGUMENT,
-    mills_difference,
-    unscaled_density,
-)
+from relu_options._lognormal_kernels import normalise, scaled_moneyness, slopes, tails
 
 
 class PackedGreeks(NamedTuple):
@@ -68,36 +63,17 @@ def packed_greeks(
     d1 = jnp.where(above, h + t, -depth)
     d2 = jnp.where(above, depth, -(h + t))
 
-    complement = depth < LEAST_ARGUMENT
-    near = jnp.where(complement, -depth, depth)
-    gap = 2.0 * jnp.where(complement, h, t)
-    difference, ratio = mills_difference(near, h + t, gap)
-    density = unscaled_density(depth)
-    tail = density * jnp.where(complement, 2.0 * ratio - difference, difference)
-    share = jnp.where(complement, 1.0 - tail, tail)
+    probabilities = tails(sides, h, t)
     intrinsic = jnp.where(sides.in_the_money, sides.gap, 0.0)
     regular = (sides.lower > 0.0) & (sides.higher < jnp.inf)
     regular &= (v > 0.0) & (v < jnp.inf)
-    price = discount_factor * jnp.where(
-        regular, sides.lower * share + intrinsic, jnp.nan
-    )
-    # N(-depth) and N(-(h + t)): the probabilities on the two sides of the money.
-    near_tail = density * ratio
-    near_probability = jnp.where(complement, 1.0 - near_tail, near_tail)
-    near_complement = jnp.where(complement, near_tail, 1.0 - near_tail)
-    far_probability = (density * (ratio - difference)) * quotient(
-        sides.lower, sides.higher
-    )
-    call_delta = jnp.where(above, 1.0 - far_probability, near_probability)
-    put_delta = -jnp.where(above, far_probability, near_complement)
-    forward_delta = discount_factor * jnp.where(is_call, call_delta, put_delta)
-    call_strike_delta = -jnp.where(above, near_complement, far_probability)
-    put_strike_delta = jnp.where(above, near_probability, 1.0 - far_probability)
-    strike_delta = discount_factor * jnp.where(
-        is_call, call_strike_delta, put_strike_delta
+    undiscounted = sides.lower * probabilities.share + intrinsic
+    price = discount_factor * jnp.where(regular, undiscounted, jnp.nan)
+    forward_delta, strike_delta = (
+        discount_factor * slope for slope in slopes(probabilities, above, is_call)
     )
 
-    vega = discount_factor * sides.lower * (INVERSE_ROOT_TWO_PI * density)
+    vega = discount_factor * sides.lower * (INVERSE_ROOT_TWO_PI * probabilities.density)
     per_volatility = vega * inverse
     inverse_forward = reciprocal(forward)
     theta = -0.5 * vega * volatility * reciprocal(root)

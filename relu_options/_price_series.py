@@ -12,27 +12,29 @@ def log_volatility_step(
     log_price_step: jax.Array,
     slope: jax.Array,
     h_squared: jax.Array,
-    t_squared: jax.Array | float,
+    t_squared: jax.Array | None,
     order: int,
 ) -> jax.Array:
     """Change of x = log(v) when y = log(price) changes, by its Taylor series in y.
 
     With g = dx/dy, M = h^2 - t^2 and S = h^2 + t^2 the chain rule closes:
     dg/dy = g - g^2 (1 + M), dM/dy = -2 S g and dS/dy = -2 M g. Here h is the distance
-    to the strike over v, and t half of v, or zero in the normal model.
+    to the strike over v, and t half of v. In the normal model t is zero, or None here,
+    and M and S are the same.
     """
     g = [slope]
-    m = [h_squared - t_squared]
-    s = [h_squared + t_squared]
+    same = t_squared is None
+    m = [h_squared if same else h_squared - t_squared]
+    s = m if same else [h_squared + t_squared]
     squares = []
     for n in range(order - 1):
-        squares.append(_cauchy_product(g, g, n))
+        squares.append(_square(g, n))
         change = g[n] - squares[n] - _cauchy_product(squares, m, n)
         if n < order - 2:
             m_change = _cauchy_product(s, g, n) * (-2.0 / (n + 1))
-            s_change = _cauchy_product(m, g, n) * (-2.0 / (n + 1))
+            if not same:
+                s.append(_cauchy_product(m, g, n) * (-2.0 / (n + 1)))
             m.append(m_change)
-            s.append(s_change)
         g.append(change * (1.0 / (n + 1)))
     total = g[-1] * (1.0 / order)
     for n in range(order - 2, -1, -1):
@@ -50,4 +52,13 @@ def _cauchy_product(left, right, n):
     total = left[0] * right[n]
     for i in range(1, n + 1):
         total = total + left[i] * right[n - i]
+    return total
+
+
+def _square(series, n):
+    """Coefficient `n` of the square of a power series, equal products taken once."""
+    total = series[n // 2] * series[n // 2] if n % 2 == 0 else None
+    for i in range((n + 1) // 2):
+        product = 2.0 * (series[i] * series[n - i])
+        total = product if total is None else total + product
     return total

@@ -26,6 +26,8 @@ functions of JAX arrays only, for use in compiled code.
 
 from typing import Unpack
 
+import numpy as np
+
 from relu_options import _lognormal_kernels as kernels
 from relu_options import _option_formulas as formulas
 from relu_options._elementwise import ArrayLike, Numeric, Shortcut, elementwise
@@ -192,7 +194,8 @@ def implied_volatility(
         is the time value, and on its distance to the upper bound once it is worth more
         than half of it. Both are exact differences of the arguments. What accuracy
         remains is that of the quote: far from the money, a rounded price no longer
-        determines its volatility.
+        determines its volatility. Differences of price and bound below 2.2e-308, which
+        processors flush, count as zero.
 
     References:
         Jaeckel, P. (2015). Let's be rational. *Wilmott*, 2015(75), 40-53.
@@ -205,6 +208,7 @@ def implied_volatility(
         price,
         strike,
         is_call=is_call,
+        shortcut=_ONE_STEP,
         **market,
     )
 
@@ -464,7 +468,7 @@ def greeks(
         strike,
         volatility,
         is_call=is_call,
-        shortcut=_SHORTCUT,
+        shortcut=_ALL_GREEKS,
         **market,
     )
 
@@ -657,7 +661,24 @@ def total_variance(*, volatility: ArrayLike, time_to_expiry: ArrayLike) -> Numer
     return _total_variance(volatility, time_to_expiry)
 
 
-_SHORTCUT = Shortcut(packed_greeks, lambda packed: Greeks(*unpack(packed)))
+def _one_step_volatility(model, market, time_to_expiry, price, strike, is_call):
+    """`formulas.implied_volatility`, negative where it may need another step."""
+    v = model.one_step_total_volatility(
+        price / market.discount_factor, market.forward, strike, is_call
+    )
+    return formulas.annualised(v, market, time_to_expiry)
+
+
+_ALL_GREEKS = Shortcut(
+    kernel=packed_greeks,
+    unpack=lambda packed: Greeks(*unpack(packed)),
+    unfinished=lambda result: np.isnan(result.price),
+)
+_ONE_STEP = Shortcut(
+    kernel=_one_step_volatility,
+    unpack=lambda volatility: volatility,
+    unfinished=lambda volatility: volatility < 0.0,
+)
 
 
 @elementwise

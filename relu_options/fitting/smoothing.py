@@ -15,8 +15,8 @@ spring holds the others). One symmetric eigenproblem of the pencil $(A^\top A,\;
 every $\lambda$ at once.
 
 Cross-validation knows the right smoothing only to an order of magnitude when there are
-ten or twenty quotes. The choice is therefore drawn half-way, in logarithms, to a
-reference that suits quotes of ordinary quality, and never goes below it by much.
+ten or twenty quotes. The choice is therefore drawn more than half-way, in
+logarithms, to a reference in proportion to the number of quotes, and is never below it.
 
 References:
     Craven, P. and Wahba, G. (1979). Smoothing noisy data with spline functions.
@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-REFERENCE = 1.0e-3  # the reference for lambda / sqrt(m), residuals in quote tolerances
-SHRINKAGE = 0.5  # how far the choice is drawn to the reference
+REFERENCE = 1.8e-4  # the reference for lambda / m, with residuals in quote tolerances
+SHRINKAGE = 0.6  # how far the choice is drawn to the reference
 LEAST = 1.0  # the least choice, as a multiple of the reference
 DECADES = (-1.5, 2.5)  # where cross-validation looks, around the reference
 CANDIDATES = 81
@@ -38,7 +38,7 @@ CANDIDATES = 81
 
 def reference_smoothing(count: jax.Array) -> jax.Array:
     """The reference for `lambda`, given the number of quotes."""
-    return REFERENCE * jnp.sqrt(count)
+    return REFERENCE * count
 
 
 def choose_smoothing(

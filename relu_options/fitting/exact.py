@@ -1,0 +1,108 @@
+r"""The unsmoothed fit: a plain ReLU network with a free kink at every quote.
+
+Between two quoted strikes an arbitrage-free curve can do no better than a straight line,
+so the network with kinks at the quoted strikes, at zero and far beyond the last quote
+reaches the least error that *any* arbitrage-free curve can have on the quotes. That
+error is the quotes' own: what a smooth curve adds to it is the price of smoothness.
+
+Quotes that are volatilities are fitted in volatility: the programme is solved again with
+prices linearised at the fitted ones (Gauss and Newton's method), a few times.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+
+from relu_options import black_scholes
+from relu_options.fitting.programme import (
+    LEAST_VEGA,
+    PENALTY,
+    TOLERANCE,
+    VOLATILITY_UNIT,
+    NormalisedQuotes,
+)
+from relu_options.fitting.quadratic_program import (
+    QuadraticProgram,
+    Solution,
+    solve,
+    starting_point,
+)
+
+BEYOND_LAST = (1.5, 4.0, 30.0, 1000.0)  # kinks beyond the last quote, as multiples of it
+LINEARISATIONS = 4
+
+
+@partial(jax.jit, static_argnames="in_volatility")
+def fit_exactly(
+    quotes: NormalisedQuotes, kinks: jax.Array, *, in_volatility: bool
+) -> tuple[Solution, jax.Array]:
+    """Fit a ReLU price network with the given kinks to normalised quotes.
+
+    Args:
+        quotes: The quotes, padded.
+        kinks: In units of the forward, of shape `(n,)`; increasing from zero.
+        in_volatility: Whether mids are fitted in volatility, as against in price.
+
+    Returns:
+        The last solution, whose unknowns are the weights, and the fitted prices.
+    """
+    n = kinks.shape[0]
+    moneyness = jnp.exp(quotes.log_moneyness)
+    is_call = quotes.log_moneyness >= 0.0
+    counted = quotes.weight > 0.0
+    bounded = counted & jnp.isfinite(quotes.lower) & jnp.isfinite(quotes.upper)
+    intrinsic = jnp.where(is_call, 1.0, -1.0)[:, None] * (kinks - moneyness[:, None])
+    hidden = jax.nn.relu(intrinsic)
+    quoted = black_scholes.implied_total_volatility(
+        quotes.mid, 1.0, moneyness, is_call
+    )
+
+    def vega(total_volatility):
+        deviation = quotes.log_moneyness / total_volatility - 0.5 * total_volatility
+        value = jnp.maximum(norm.pdf(deviation), LEAST_VEGA)
+        return jnp.where(jnp.isfinite(value), value, LEAST_VEGA)
+
+    half_spread = jnp.where(bounded, 0.5 * (quotes.upper - quotes.lower), 1.0)
+    least = 1e-4 * VOLATILITY_UNIT * vega(quoted)
+    half_spread = jnp.where(bounded, jnp.maximum(half_spread, least), 1.0)
+
+    def fit(target, tolerance):
+        unit = jnp.where(counted, jnp.sqrt(quotes.weight) / tolerance, 0.0)
+        design = hidden * unit[:, None]
+        data = target * unit
+        program = QuadraticProgram(
+            hessian=design.T @ design,
+            gradient=-design.T @ data,
+            constant=0.5 * data @ data,
+            equality=jnp.stack([jnp.ones(n), kinks]),
+            target=jnp.ones(2),
+            rows=jnp.where(bounded, 1.0 / half_spread, 0.0)[:, None] * hidden,
+            lower=jnp.where(bounded, quotes.lower / half_spread, -1.0),
+            upper=jnp.where(bounded, quotes.upper / half_spread, 1.0),
+            penalty=jnp.full(data.shape, PENALTY),
+        )
+        start = starting_point(program, jnp.full(n, 1.0 / n))
+        solution = solve(program, start, tolerance=TOLERANCE, max_steps=100)
+        return solution, hidden @ solution.iterate.x
+
+    unit_vega = VOLATILITY_UNIT * vega(quoted)
+    solution, fitted = fit(quotes.mid, jnp.where(bounded, half_spread, unit_vega))
+    if not in_volatility:
+        return solution, fitted
+
+    for _ in range(LINEARISATIONS):
+        reached = black_scholes.implied_total_volatility(
+            fitted, 1.0, moneyness, is_call
+        )
+        reached = jnp.where(reached > 0.2 * quoted, reached, 0.2 * quoted)
+        price = black_scholes.undiscounted_price(1.0, moneyness, reached, is_call)
+        slope = vega(reached)
+        target = price - slope * (reached - quoted)
+        target = jnp.where(counted, target, quotes.mid)
+        slope = jnp.where(counted, slope, 1.0)
+        solution, fitted = fit(target, VOLATILITY_UNIT * slope)
+    return solution, fitted
