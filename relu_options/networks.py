@@ -65,8 +65,8 @@ class ReLUNetwork:
         [0. 1. 0.]
     """
 
-    intercept: ArrayLike
-    slope: ArrayLike
+    intercept: jax.Array | float
+    slope: jax.Array | float
     kinks: jax.Array
     weights: jax.Array
 
@@ -83,7 +83,7 @@ class ReLUNetwork:
         return self.slope + active @ self.weights
 
     def __add__(self, other: ReLUNetwork | float) -> ReLUNetwork:
-        """Sum of two networks, or of a network and a constant: hidden units side by side."""
+        """Sum of two networks, or of a network and a constant."""
         if isinstance(other, ReLUNetwork):
             return ReLUNetwork(
                 self.intercept + other.intercept,
@@ -95,7 +95,7 @@ class ReLUNetwork:
 
     __radd__ = __add__
 
-    def __mul__(self, factor: ArrayLike) -> ReLUNetwork:
+    def __mul__(self, factor: jax.Array | float) -> ReLUNetwork:
         """The network times a number."""
         return ReLUNetwork(
             self.intercept * factor,
@@ -147,8 +147,8 @@ class BachelierNetwork:
         [ 0.        0.797885 20.      ]
     """
 
-    intercept: ArrayLike
-    slope: ArrayLike
+    intercept: jax.Array | float
+    slope: jax.Array | float
     kinks: jax.Array
     weights: jax.Array
     bandwidths: jax.Array
@@ -192,7 +192,7 @@ class BachelierNetwork:
 
     __radd__ = __add__
 
-    def __mul__(self, factor: ArrayLike) -> BachelierNetwork:
+    def __mul__(self, factor: jax.Array | float) -> BachelierNetwork:
         """The network times a number."""
         return replace(
             self,
@@ -323,7 +323,7 @@ class PriceNetwork:
             self.kernel,
         )
 
-    def __mul__(self, factor: ArrayLike) -> PriceNetwork:
+    def __mul__(self, factor: jax.Array | float) -> PriceNetwork:
         """The network times a number."""
         return replace(self, weights=self.weights * factor)
 
@@ -351,7 +351,7 @@ class PriceNetwork:
 
 
 def kernel_price(kernel: Kernel) -> Callable[..., jax.Array]:
-    """The undiscounted option price `(forward, strike, bandwidth, is_call)` of a kernel."""
+    """Undiscounted price `(forward, strike, bandwidth, is_call)` of a kernel."""
     if kernel == "black":
         return black_scholes.undiscounted_price
     if kernel == "bachelier":

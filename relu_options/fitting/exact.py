@@ -32,7 +32,12 @@ from relu_options.fitting.quadratic_program import (
     starting_point,
 )
 
-BEYOND_LAST = (1.5, 4.0, 30.0, 1000.0)  # kinks beyond the last quote, as multiples of it
+BEYOND_LAST = (
+    1.5,
+    4.0,
+    30.0,
+    1000.0,
+)  # kinks beyond the last quote, as multiples of it
 LINEARISATIONS = 4
 
 
@@ -57,9 +62,7 @@ def fit_exactly(
     bounded = counted & jnp.isfinite(quotes.lower) & jnp.isfinite(quotes.upper)
     intrinsic = jnp.where(is_call, 1.0, -1.0)[:, None] * (kinks - moneyness[:, None])
     hidden = jax.nn.relu(intrinsic)
-    quoted = black_scholes.implied_total_volatility(
-        quotes.mid, 1.0, moneyness, is_call
-    )
+    quoted = black_scholes.implied_total_volatility(quotes.mid, 1.0, moneyness, is_call)
 
     def vega(total_volatility):
         deviation = quotes.log_moneyness / total_volatility - 0.5 * total_volatility

@@ -121,5 +121,7 @@ def roughness_matrix(
         differences = (differences[1:] - differences[:-1]) / width[:, None]
     width = (z[3:] - z[:-3]) / 3.0
     log_pilot = jnp.log(pilot)
-    between = 0.25 * (log_pilot[3:] + log_pilot[2:-1] + log_pilot[1:-2] + log_pilot[:-3])
+    between = 0.25 * (
+        log_pilot[3:] + log_pilot[2:-1] + log_pilot[1:-2] + log_pilot[:-3]
+    )
     return differences * jnp.sqrt(width * jnp.exp(-between))[:, None]

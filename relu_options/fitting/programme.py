@@ -48,7 +48,9 @@ ROUGH_TOLERANCE = 0.1  # of the first solution, which only chooses the smoothing
 PUSH = 1e-3  # by how much it is pushed off its bounds before the second one
 TOLERANCE = 1e-10
 PENALTY = 1e4  # price of leaving a spread, per half-spread
-MARGIN = 1e-3  # how far inside its spread a fitted price is asked to be, in half-spreads
+MARGIN = (
+    1e-3  # how far inside its spread a fitted price is asked to be, in half-spreads
+)
 
 
 @jax.tree_util.register_dataclass
@@ -170,9 +172,7 @@ def assemble(quotes: NormalisedQuotes, *, n: int, narrowest: float) -> Programme
     kinks = grid.log_moneyness
     width = smile(kinks)
     pilot = norm.pdf(kinks / width) * at_the_money / width
-    rough = roughness_matrix(
-        grid, scale=at_the_money, pilot=jnp.maximum(pilot, 1e-12)
-    )
+    rough = roughness_matrix(grid, scale=at_the_money, pilot=jnp.maximum(pilot, 1e-12))
     return Programme(
         grid=grid,
         design=design * unit[:, None],
@@ -265,8 +265,8 @@ def fit_inside(
     n = gram.shape[0]
     two_sided = jnp.isfinite(quotes.lower) & jnp.isfinite(quotes.upper)
     bounded = (quotes.weight > 0.0) & two_sided
-    # Rows in half-spreads, whatever the weights; padding is bounded by nothing that binds.
-    unit = jnp.where(quotes.weight > 0.0, jax.lax.rsqrt(quotes.weight), 0.0)
+    # Rows in half-spreads, whatever the weights; nothing binds the padding.
+    unit = jnp.where(quotes.weight > 0.0, 1.0 / jnp.sqrt(quotes.weight), 0.0)
     rows = jnp.where(bounded[:, None], programme.design * unit[:, None], 0.0)
     centre = jnp.where(bounded, quotes.mid / programme.tolerance, 0.0)
     reach = 0.5 * (quotes.upper - quotes.lower) / programme.tolerance

@@ -281,7 +281,7 @@ def _newton_system(program: QuadraticProgram, at: Iterate):
     rows = program.rows
     hessian = program.hessian + (rows.T * stiffness) @ rows
     diagonal = jnp.diagonal(hessian) + at.z / at.x
-    scale = jax.lax.rsqrt(diagonal)
+    scale = 1.0 / jnp.sqrt(diagonal)
     n = scale.shape[0]
     unit = hessian * scale[:, None] * scale
     unit = jnp.where(jnp.eye(n, dtype=bool), 1.0 + n * RIDGE, unit)
@@ -296,9 +296,7 @@ def _newton_system(program: QuadraticProgram, at: Iterate):
 
         d = at if affine is None else affine
         rhs_x = complementarity(at.x, at.z, d.x, d.z)
-        rhs_excess = complementarity(
-            at.excess, at.excess_dual, d.excess, d.excess_dual
-        )
+        rhs_excess = complementarity(at.excess, at.excess_dual, d.excess, d.excess_dual)
         rhs_slack = complementarity(at.slack, at.slack_dual, d.slack, d.slack_dual)
 
         push = (rhs_slack - at.slack_dual * slack_gap) / at.slack

@@ -73,7 +73,7 @@ def choose_smoothing(
     pencil = smoothing**2 * roughness + jnp.diag(stiff)
     pencil = pencil + 1e4 * unit * equality.T @ equality
     total = gram + pencil
-    scale = jax.lax.rsqrt(jnp.diagonal(total))
+    scale = 1.0 / jnp.sqrt(jnp.diagonal(total))
     factor = jnp.linalg.cholesky(
         total * scale[:, None] * scale + 1e-15 * jnp.eye(n), symmetrize_input=False
     )
