@@ -4,8 +4,55 @@ Importing the package switches JAX to float64, for the whole process: a price cu
 fitted in 64 bits and evaluated in 32 would silently lose half of its digits.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 import jax
 
 jax.config.update("jax_enable_x64", True)
 
+if TYPE_CHECKING:
+    from relu_options.curves import BlackScholesCurve, PriceCurve
+    from relu_options.fitting.curve import fit_curve
+    from relu_options.market_data import (
+        OptionChain,
+        bundled_chain,
+        prepare_quotes,
+        read_chain,
+    )
+    from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "BachelierNetwork": "networks",
+    "BlackScholesCurve": "curves",
+    "OptionChain": "market_data",
+    "PriceCurve": "curves",
+    "PriceNetwork": "networks",
+    "ReLUNetwork": "networks",
+    "bundled_chain": "market_data",
+    "fit_curve": "fitting.curve",
+    "prepare_quotes": "market_data",
+    "read_chain": "market_data",
+}
+
+__all__ = [
+    "BachelierNetwork",
+    "BlackScholesCurve",
+    "OptionChain",
+    "PriceCurve",
+    "PriceNetwork",
+    "ReLUNetwork",
+    "bundled_chain",
+    "fit_curve",
+    "prepare_quotes",
+    "read_chain",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: option formulas need neither pandas nor the fit."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'relu_options' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"relu_options.{_HOMES[name]}"), name)

@@ -1,0 +1,1 @@
+"""The fitting core: grids of kinks, convex programmes, curves."""

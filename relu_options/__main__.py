@@ -1,0 +1,60 @@
+"""The command line: `python -m relu_options fit [FILE]`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+
+import relu_options as ro
+from relu_options.errors import ArbitrageError, FitError, QuoteError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns 0, or 2 with one line on bad input."""
+    parser = argparse.ArgumentParser(prog="python -m relu_options")
+    commands = parser.add_subparsers(dest="command", required=True)
+    fit = commands.add_parser("fit", help="fit the price curve of one expiry")
+    fit.add_argument("file", nargs="?", help="a table of quotes; default: bundled")
+    fit.add_argument("--expiry", help="a date; default: the middle one")
+    fit.add_argument("--settlement", choices=["AM", "PM"])
+    fit.add_argument("--quote-time", help="when the quotes were taken")
+    fit.add_argument("--output", default="fit", help="stem of the files written")
+    options = parser.parse_args(arguments)
+    try:
+        _fit(options)
+    except (QuoteError, ArbitrageError, FitError, KeyError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> None:
+    if options.file is None:
+        chain = ro.bundled_chain()
+    else:
+        chain = ro.read_chain(options.file, quote_time=options.quote_time)
+    if options.expiry is None:
+        chosen = chain[chain.slices[len(chain.slices) // 2]]
+    elif options.settlement is None:
+        chosen = chain[options.expiry]
+    else:
+        chosen = chain[options.expiry, options.settlement]
+    curve = ro.fit_curve(chosen)
+    print(curve)
+    print(f"forward          {curve.forward:.6f}")
+    print(f"discount factor  {curve.discount_factor:.8f}")
+    if curve.fit is not None and curve.fit.quotes.has_spreads:
+        print(f"inside spread    {curve.share_inside:.2%}")
+    print(f"certificate      {curve.certificate}")
+    picture = Path(options.output).with_suffix(".png")
+    mpl.use("Agg")
+    figure = curve.plot().figure
+    figure.savefig(str(picture), dpi=120)
+    text = picture.with_suffix(".json")
+    curve.to_json(text)
+    print(f"written          {picture} {text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,427 @@
+r"""Price curves: call prices of one expiry by strike, as a network.
+
+A curve is a `PriceNetwork` in currency with its forward, discount factor and time to
+expiry. Everything else, from volatilities to the density, is read off the network in
+closed form. `BlackScholesCurve` is the network with one hidden unit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from relu_options import black_scholes
+from relu_options._elementwise import BUCKETS, Numeric, _restorer
+from relu_options.arbitrage import CurveCertificate, certify_network
+from relu_options.networks import PriceNetwork, ReLUNetwork
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from relu_options.market_data import ExpiryQuotes
+
+QUADRATURE_NODES = 40
+FORMAT = "relu_options.PriceCurve/1"
+
+
+@dataclass(frozen=True, eq=False)
+class FitReport:
+    """How a curve was fitted, and to which quotes.
+
+    Attributes:
+        quotes: The quotes used.
+        smoothing: In units of the reference; zero for the unsmoothed network.
+        steps: Interior-point steps.
+        gap: Relative duality gap reached.
+        objective: Value of the programme's objective.
+    """
+
+    quotes: ExpiryQuotes
+    smoothing: float
+    steps: int
+    gap: float
+    objective: float
+
+
+@dataclass(frozen=True, eq=False)
+class PriceCurve:
+    r"""Option prices of one expiry, $C(K) = \sum_j p_j \varphi_{h_j}(s_j, K)$.
+
+    Methods take strikes as numbers, arrays or pandas Series, and return the same.
+
+    Attributes:
+        network: Call prices by strike, in currency paid today.
+        forward: Currency units.
+        discount_factor: Price today of one unit of currency paid at expiry.
+        time_to_expiry: Years.
+        expiry: The date as text, if known.
+        fit: How the curve was fitted; None if it was not.
+
+    Examples:
+        >>> curve = BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=1.0)
+        >>> round(curve.price(100.0), 4)
+        7.9656
+        >>> round(curve.implied_volatility(150.0), 10)
+        0.2
+    """
+
+    network: PriceNetwork
+    forward: float
+    discount_factor: float
+    time_to_expiry: float
+    expiry: str | None = None
+    fit: FitReport | None = field(default=None, repr=False)
+
+    def price(self, strike: Any, is_call: bool = True) -> Numeric:
+        """Price of a call, or of a put, in currency paid today."""
+        return self._evaluate(_call if is_call else _put, strike)
+
+    def implied_volatility(self, strike: Any) -> Numeric:
+        """Black-Scholes volatility, annualised, 0.2 meaning 20%."""
+        root = np.sqrt(self.time_to_expiry)
+        return self._evaluate(_total_volatility, strike) / root
+
+    def delta(self, strike: Any, is_call: bool = True) -> Numeric:
+        r"""Derivative of the price in the forward, the curve moving with it.
+
+        Prices are homogeneous in forward and strike, so that $\partial C / \partial F =
+        (C - K \, \partial C / \partial K) / F$.
+        """
+        call = self._evaluate(_delta, strike)
+        return call if is_call else call - self.discount_factor
+
+    def strike_delta(self, strike: Any, is_call: bool = True) -> Numeric:
+        """Derivative of the price in the strike."""
+        slope = self._evaluate(lambda law, _, k: law.derivative(k), strike)
+        return slope if is_call else slope + self.discount_factor
+
+    def gamma(self, strike: Any) -> Numeric:
+        """Second derivative of the price in the forward, the curve moving with it."""
+        return self._evaluate(_gamma, strike)
+
+    def density(self, strike: Any) -> Numeric:
+        """Risk-neutral density of the underlying at expiry."""
+        return self._evaluate(_density, strike)
+
+    def distribution(self, strike: Any) -> Numeric:
+        """Risk-neutral probability of finishing at or below `strike`."""
+        return self._evaluate(_distribution, strike)
+
+    def quantile(self, probability: Any) -> Numeric:
+        """The strike below which the underlying finishes with a given probability."""
+        return self._evaluate(_quantile, probability)
+
+    def moments(self) -> pd.Series:
+        """Mean, variance, skewness and kurtosis of the underlying at expiry."""
+        kinks, width = (
+            np.asarray(self.network.kinks),
+            np.asarray(self.network.bandwidths),
+        )
+        masses = np.asarray(self.network.weights) / self.discount_factor
+        mean = float(masses @ kinks)
+        raw = [
+            float(masses @ ((kinks / mean) ** m * np.exp(0.5 * m * (m - 1) * width**2)))
+            for m in range(5)
+        ]
+        variance = raw[2] - 1.0
+        third = raw[3] - 3.0 * raw[2] + 2.0
+        fourth = raw[4] - 4.0 * raw[3] + 6.0 * raw[2] - 3.0
+        return pd.Series(
+            {
+                "mean": mean,
+                "variance": variance * mean**2,
+                "skewness": third / variance**1.5,
+                "kurtosis": fourth / variance**2,
+            },
+            name="moments",
+        )
+
+    def expectation(self, payoff: ReLUNetwork | Callable[[Any], Any]) -> float:
+        """Undiscounted risk-neutral expectation of a payoff.
+
+        Args:
+            payoff: A payoff network, whose expectation is exact, or any function of an
+                array of spots, averaged by Gauss-Hermite quadrature around each kink:
+                exact to rounding for smooth functions only.
+
+        Returns:
+            The expectation, in currency paid at expiry.
+        """
+        from relu_options.networks import price_from_strikes
+
+        if isinstance(payoff, ReLUNetwork):
+            return (
+                float(price_from_strikes(payoff, self.network)) / self.discount_factor
+            )
+        nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
+        width = np.asarray(self.network.bandwidths)[:, None]
+        spots = np.asarray(self.network.kinks)[:, None] * np.exp(
+            width * nodes - 0.5 * width**2
+        )
+        masses = np.asarray(self.network.weights) / self.discount_factor
+        return float(masses @ (np.asarray(payoff(spots)) @ (weights / weights.sum())))
+
+    def sample(self, key: jax.Array, n: int) -> jax.Array:
+        """Draw `n` values of the underlying at expiry with a JAX random key."""
+        state, noise = jax.random.split(key)
+        network = self.network
+        chosen = jax.random.categorical(state, jnp.log(network.weights), shape=(n,))
+        width = network.bandwidths[chosen]
+        normal = jax.random.normal(noise, (n,))
+        return network.kinks[chosen] * jnp.exp(width * normal - 0.5 * width**2)
+
+    @cached_property
+    def certificate(self) -> CurveCertificate:
+        """The numbers that prove the curve free of static arbitrage."""
+        return certify_network(
+            self.network, forward=self.forward, discount_factor=self.discount_factor
+        )
+
+    @cached_property
+    def quotes(self) -> pd.DataFrame:
+        """The fitted quotes, each with fitted price and volatility, and its excess.
+
+        `residual` is fitted minus quoted mid price; `excess` is how far the fitted
+        price is outside the spread, zero inside.
+
+        Raises:
+            ValueError: If the curve was not fitted to quotes.
+        """
+        if self.fit is None:
+            raise ValueError("the curve has no quotes: it was not fitted to any")
+        source = self.fit.quotes
+        table = source.to_frame()
+        strike = source.strike
+        fitted = np.where(
+            source.is_call, self.price(strike), self.price(strike, is_call=False)
+        )
+        quoted = black_scholes.implied_volatility(
+            price=source.mid,
+            forward=self.forward,
+            strike=strike,
+            time_to_expiry=self.time_to_expiry,
+            discount_factor=self.discount_factor,
+            is_call=source.is_call,
+        )
+        table["implied_volatility"] = quoted
+        table["fitted_price"] = fitted
+        table["fitted_volatility"] = self.implied_volatility(strike)
+        table["residual"] = fitted - source.mid
+        outside = np.maximum(source.bid - fitted, fitted - source.ask)
+        rounding = 1e-12 * self.forward
+        table["inside"] = ~(outside > rounding)
+        table["excess"] = np.where(outside > rounding, outside, 0.0)
+        return table
+
+    @property
+    def share_inside(self) -> float:
+        """Share of the quotes with bid and ask that the curve is inside of."""
+        quotes = self.quotes
+        two_sided = quotes["ask"].notna()
+        return float(quotes.loc[two_sided, "inside"].mean())
+
+    @property
+    def volatility_error(self) -> float:
+        """Root mean square of fitted minus quoted volatility."""
+        quotes = self.quotes
+        difference = quotes["fitted_volatility"] - quotes["implied_volatility"]
+        return float(np.sqrt(np.mean(np.square(difference[quotes["bid"] != 0.0]))))
+
+    def to_frame(self, strikes: Iterable[float] | None = None) -> pd.DataFrame:
+        """Prices, volatilities, Greeks and probabilities by strike."""
+        if strikes is None:
+            strikes = self.quantile(np.linspace(0.001, 0.999, 101))
+        strike = np.asarray(strikes, float)
+        return pd.DataFrame(
+            {
+                "call": self.price(strike),
+                "put": self.price(strike, is_call=False),
+                "implied_volatility": self.implied_volatility(strike),
+                "delta": self.delta(strike),
+                "gamma": self.gamma(strike),
+                "density": self.density(strike),
+                "distribution": self.distribution(strike),
+            },
+            index=pd.Index(strike, name="strike"),
+        )
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The curve as JSON text, written to `path` if given; no digit is lost."""
+        text = json.dumps(
+            {
+                "format": FORMAT,
+                "forward": self.forward,
+                "discount_factor": self.discount_factor,
+                "time_to_expiry": self.time_to_expiry,
+                "expiry": self.expiry,
+                "kernel": self.network.kernel,
+                "kinks": np.asarray(self.network.kinks).tolist(),
+                "weights": np.asarray(self.network.weights).tolist(),
+                "bandwidths": np.asarray(self.network.bandwidths).tolist(),
+            },
+            indent=1,
+        )
+        if path is not None:
+            Path(path).write_text(text + "\n")
+        return text
+
+    @staticmethod
+    def from_json(source: str | Path) -> PriceCurve:
+        """Read a curve from JSON text or from a file.
+
+        Raises:
+            ValueError: If the text is not that of a curve.
+        """
+        text = source if isinstance(source, str) and "{" in source else None
+        values = json.loads(Path(source).read_text() if text is None else text)
+        if values.get("format") != FORMAT:
+            raise ValueError(
+                f"not a price curve: format {values.get('format')!r}, not {FORMAT!r}"
+            )
+        network = PriceNetwork(
+            *(jnp.asarray(values[name]) for name in ("kinks", "weights", "bandwidths")),
+            kernel=values["kernel"],
+        )
+        return PriceCurve(
+            network,
+            values["forward"],
+            values["discount_factor"],
+            values["time_to_expiry"],
+            values["expiry"],
+        )
+
+    def plot(
+        self, ax: Axes | None = None, *, comparators: Iterable[PriceCurve] = ()
+    ) -> Axes:
+        """Draw quotes and curve in volatility; returns the Axes."""
+        from relu_options.plotting import plot_curve
+
+        return plot_curve(self, ax, comparators=comparators)
+
+    def __repr__(self) -> str:
+        name = f"{type(self).__name__}({self.expiry + ', ' if self.expiry else ''}"
+        text = (
+            f"{name}forward={self.forward:.8g}, "
+            f"discount_factor={self.discount_factor:.6g}, "
+            f"time_to_expiry={self.time_to_expiry:.5g}, "
+            f"{self.network.kinks.shape[0]} kinks"
+        )
+        if self.fit is not None:
+            text += f", {len(self.fit.quotes)} quotes"
+            if self.fit.quotes.has_spreads:
+                text += f", {self.share_inside:.2%} inside their spread"
+            text += f", volatility error {1e4 * self.volatility_error:.2f} bp"
+        return text + ")"
+
+    def _evaluate(self, formula: Callable, argument: Any) -> Numeric:
+        """Apply `formula(network, forward, x)` to numbers, arrays or a Series."""
+        if isinstance(argument, jax.core.Tracer):
+            return formula(self.network, self.forward, argument)
+        array = np.asarray(argument, float)
+        restore = _restorer((argument,), array.shape)
+        flat = array.reshape(-1)
+        pieces = []
+        for first in range(0, max(flat.size, 1), CHUNK):
+            piece = flat[first : first + CHUNK]
+            length = next(bucket for bucket in BUCKETS if bucket >= piece.size)
+            padded = np.full(length, self.forward)
+            padded[: piece.size] = piece
+            result = _compiled(formula, self.network, self.forward, padded)
+            pieces.append(np.asarray(result)[: piece.size])
+        return restore(np.concatenate(pieces))
+
+
+CHUNK = 4096  # strikes at a time: each meets every kink
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled(formula, network, forward, argument):
+    return formula(network, forward, argument)
+
+
+def _call(network, forward, strike):
+    return network(strike)
+
+
+def _put(network, forward, strike):
+    return network.put(strike)
+
+
+def _total_volatility(network, forward, strike):
+    is_call = strike >= forward
+    price = jnp.where(is_call, network(strike), network.put(strike))
+    return black_scholes.implied_total_volatility(
+        price / network.mass, forward, strike, is_call
+    )
+
+
+def _delta(network, forward, strike):
+    return (network(strike) + strike * network.survival(strike)) / forward
+
+
+def _gamma(network, forward, strike):
+    return (strike / forward) ** 2 * network.second_derivative(strike)
+
+
+def _density(network, forward, strike):
+    return network.second_derivative(strike) / network.mass
+
+
+def _distribution(network, forward, strike):
+    return network.cumulative(strike) / network.mass
+
+
+def _quantile(network, forward, probability):
+    """Bisection in log-moneyness; the bracket is ten bandwidths beyond the kinks."""
+    width = 10.0 * network.bandwidths + 1e-12
+    low = jnp.full(probability.shape, jnp.min(jnp.log(network.kinks) - width))
+    high = jnp.full(probability.shape, jnp.max(jnp.log(network.kinks) + width))
+
+    def bisect(_, bracket):
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        below = _distribution(network, forward, jnp.exp(middle)) < probability
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    low, high = jax.lax.fori_loop(0, 60, bisect, (low, high))
+    inside = (probability > 0.0) & (probability < 1.0)
+    ends = jnp.where(probability == 0.0, 0.0, jnp.inf)
+    ends = jnp.where((probability == 0.0) | (probability == 1.0), ends, jnp.nan)
+    return jnp.where(inside, jnp.exp(0.5 * (low + high)), ends)
+
+
+class BlackScholesCurve(PriceCurve):
+    """The curve of one volatility for all strikes: a network with one hidden unit.
+
+    Args:
+        volatility: Annualised, 0.2 meaning 20%.
+        forward: Currency units.
+        time_to_expiry: Years.
+        discount_factor: Price today of one unit of currency paid at expiry.
+        expiry: The date as text.
+    """
+
+    def __init__(
+        self,
+        *,
+        volatility: float,
+        forward: float,
+        time_to_expiry: float,
+        discount_factor: float = 1.0,
+        expiry: str | None = None,
+    ):
+        network = PriceNetwork(
+            jnp.array([forward]),
+            jnp.array([discount_factor]),
+            jnp.array([volatility * np.sqrt(time_to_expiry)]),
+        )
+        super().__init__(network, forward, discount_factor, time_to_expiry, expiry)
