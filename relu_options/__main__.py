@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 
 import relu_options as ro
 from relu_options.errors import ArbitrageError, FitError, QuoteError
@@ -49,7 +50,8 @@ def _fit(options: argparse.Namespace) -> None:
     print(f"certificate      {curve.certificate}")
     picture = Path(options.output).with_suffix(".png")
     mpl.use("Agg")
-    figure = curve.plot().figure
+    figure, axes = plt.subplots(figsize=(8, 5))
+    curve.plot(axes)
     figure.savefig(str(picture), dpi=120)
     text = picture.with_suffix(".json")
     curve.to_json(text)

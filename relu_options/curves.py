@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.core import Tracer
 
 from relu_options import black_scholes
 from relu_options._elementwise import BUCKETS, Numeric, _restorer
@@ -324,7 +325,7 @@ class PriceCurve:
 
     def _evaluate(self, formula: Callable, argument: Any) -> Numeric:
         """Apply `formula(network, forward, x)` to numbers, arrays or a Series."""
-        if isinstance(argument, jax.core.Tracer):
+        if isinstance(argument, Tracer):
             return formula(self.network, self.forward, argument)
         array = np.asarray(argument, float)
         restore = _restorer((argument,), array.shape)

@@ -37,7 +37,7 @@ def fit_curve(
     discount_factor: float | None = None,
     time_to_expiry: float | None = None,
     quote_time: object = None,
-    smoothing: float | Literal["auto"] = "auto",
+    smoothing: float | str = "auto",
     kinks: int = 64,
     narrowest: float = NARROWEST,
     on_arbitrage: Literal["fit", "raise"] = "fit",
@@ -79,7 +79,11 @@ def fit_curve(
     """
     if on_arbitrage not in ("fit", "raise"):
         raise ValueError(f"on_arbitrage must be 'fit' or 'raise', not {on_arbitrage!r}")
-    if smoothing != "auto" and not (np.isfinite(smoothing) and smoothing >= 0.0):
+    if isinstance(smoothing, str):
+        valid = smoothing == "auto"
+    else:
+        valid = bool(np.isfinite(smoothing)) and smoothing >= 0.0
+    if not valid:
         raise ValueError(f"smoothing must be 'auto' or >= 0, not {smoothing!r}")
     if kinks < 8 or not narrowest > 0.0:
         raise ValueError(
@@ -110,8 +114,9 @@ def fit_curve(
 
 @cache
 def _blas() -> Controller:
-    """The linear algebra libraries, kept to one thread: a team costs a small matrix more
-    than it saves, and on a busy machine ten times as much.
+    """The linear algebra libraries, which fits keep to one thread.
+
+    A team of threads costs a small matrix more than it saves.
     """
     return ThreadpoolController().select(user_api="blas")
 
@@ -123,7 +128,7 @@ def _normalised(quotes: ExpiryQuotes) -> NormalisedQuotes:
     size = next((bucket for bucket in BUCKETS if bucket >= len(quotes)), None)
     if size is None:
         raise QuoteError(
-            f"{len(quotes)} strikes are more than the {BUCKETS[-1]} that one fit takes; "
+            f"{len(quotes)} strikes exceed the {BUCKETS[-1]} that one fit takes; "
             "thin them out"
         )
     extra = size - len(quotes)
@@ -144,7 +149,7 @@ def _normalised(quotes: ExpiryQuotes) -> NormalisedQuotes:
 
 def _fit_smooth(quotes, smoothing, kinks, narrowest) -> PriceCurve:
     normalised = _normalised(quotes)
-    asked = np.nan if smoothing == "auto" else float(smoothing)
+    asked = np.nan if isinstance(smoothing, str) else float(smoothing)
     solution, programme = fit_mids(normalised, asked, narrowest, n=kinks)
     if not np.isfinite(solution.at_the_money):
         raise QuoteError(
@@ -195,8 +200,8 @@ def _curve(quotes, kinks, weights, bandwidths, report: FitReport) -> PriceCurve:
     if not report.gap <= ACCEPTABLE_GAP:
         raise FitError(
             f"duality gap {report.gap:.1e} after {report.steps} steps, above the "
-            f"tolerance of {ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or raise "
-            "`smoothing`"
+            f"tolerance of {ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or "
+            "raise `smoothing`"
         )
     network = PriceNetwork(
         kinks=jnp.asarray(kinks * quotes.forward),
@@ -207,8 +212,8 @@ def _curve(quotes, kinks, weights, bandwidths, report: FitReport) -> PriceCurve:
     mean = weights @ kinks - 1.0
     if weights.min() < 0.0 or abs(mass) > 1e-12 or abs(mean) > 1e-12:
         raise FitError(
-            f"the weights miss their identities: least {weights.min():.1e}, mass off by "
-            f"{mass:.1e}, forward by {mean:.1e}; check the quotes for outliers"
+            f"the weights miss their identities: least {weights.min():.1e}, mass off "
+            f"by {mass:.1e}, forward by {mean:.1e}; check the quotes for outliers"
         )
     return PriceCurve(
         network=network,

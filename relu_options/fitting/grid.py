@@ -51,7 +51,7 @@ def kink_grid(
 ) -> KinkGrid:
     """Place `n` kinks from `low` to `high` in log-moneyness.
 
-    The widening is chosen so that `n` kinks reach from end to end. Where that would take
+    The widening is chosen so that `n` kinks reach from end to end. Where that takes
     a negative one (more kinks than the range needs) the bandwidth is narrowed instead.
 
     Args:

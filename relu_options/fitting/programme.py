@@ -129,7 +129,9 @@ class CurveSolution:
     steps: jax.Array
 
 
-def assemble(quotes: NormalisedQuotes, *, n: int, narrowest: float) -> Programme:
+def assemble(
+    quotes: NormalisedQuotes, *, n: int, narrowest: jax.Array | float
+) -> Programme:
     """Place the kinks and build the matrices of the programme."""
     x = quotes.log_moneyness
     moneyness = jnp.exp(x)
