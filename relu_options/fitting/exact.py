@@ -3,7 +3,7 @@ r"""The unsmoothed fit: a plain ReLU network with a free kink at every quote.
 Between two quoted strikes an arbitrage-free curve can do no better than a straight
 line, so the network with kinks at the quoted strikes, at zero and far beyond the last
 quote reaches the least error that *any* arbitrage-free curve can have on the quotes.
-That error is the quotes' own: what a smooth curve adds to it is the price of smoothness.
+That error is the quotes' own; what a smooth curve adds is the price of smoothness.
 
 Quotes that are volatilities are fitted in volatility: the programme is solved again
 with prices linearised at the fitted ones (Gauss and Newton's method), a few times.
