@@ -102,7 +102,7 @@ class PriceCurve:
 
     def strike_delta(self, strike: Any, is_call: bool = True) -> Numeric:
         """Derivative of the price in the strike."""
-        slope = self._evaluate(lambda law, _, k: law.derivative(k), strike)
+        slope = self._evaluate(_strike_delta, strike)
         return slope if is_call else slope + self.discount_factor
 
     def gamma(self, strike: Any) -> Numeric:
@@ -367,6 +367,10 @@ def _total_volatility(network, forward, strike):
 
 def _delta(network, forward, strike):
     return (network(strike) + strike * network.survival(strike)) / forward
+
+
+def _strike_delta(network, forward, strike):
+    return network.derivative(strike)
 
 
 def _gamma(network, forward, strike):
