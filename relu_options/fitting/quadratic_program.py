@@ -33,6 +33,7 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 
 STEP_FRACTION = 0.995  # how much of the way to the boundary a step may go
 RIDGE = 4e-16  # added to the unit diagonal of the scaled matrix
+PATIENCE = 20  # steps in which an infeasible start may yet be far from moving
 STALL = 4  # steps without progress after which the best iterate is kept
 
 
@@ -206,7 +207,7 @@ def solve(
         better = merit < best_merit
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), iterate, best)
         # At the limit of the digits the gap stops falling and then drifts.
-        moving = better | (iterate.gap < 0.9 * before.gap)
+        moving = better | (iterate.gap < 0.9 * before.gap) | (steps < PATIENCE)
         stalled = jnp.where(moving, 0, stalled + 1)
         stalled = jnp.where(jnp.isfinite(merit), stalled, STALL)
         return iterate, best, jnp.fmin(merit, best_merit), steps + 1, stalled
