@@ -35,6 +35,20 @@ class MarketArguments(TypedDict, total=False):
         rate: Continuous interest rate per year; with `spot`, and 0 unless given.
         dividend_yield: Continuous dividend yield per year; with `spot`, and 0 unless
             given.
+
+    Examples:
+        Both forms, of one market.
+
+        >>> import math
+        >>> from relu_options import black_scholes
+        >>> on_spot = MarketArguments(spot=98.0, rate=0.03, dividend_yield=0.01)
+        >>> on_forward = MarketArguments(forward=98.0 * math.exp(0.02 * 0.5),
+        ...                              discount_factor=math.exp(-0.03 * 0.5))
+        >>> option = dict(strike=100.0, time_to_expiry=0.5, volatility=0.2)
+        >>> round(black_scholes.price(**option, **on_spot), 6)
+        5.039448
+        >>> round(black_scholes.price(**option, **on_forward), 6)
+        5.039448
     """
 
     forward: ArrayLike
@@ -45,7 +59,15 @@ class MarketArguments(TypedDict, total=False):
 
 
 class Greeks(NamedTuple):
-    """Price and derivatives of an option, named and signed as the functions are."""
+    """Price and derivatives of an option, named and signed as the functions are.
+
+    Examples:
+        >>> from relu_options import black_scholes
+        >>> greeks = black_scholes.greeks(forward=100.0, strike=100.0, volatility=0.2,
+        ...                               time_to_expiry=0.25)
+        >>> round(greeks.price, 4), round(greeks.delta, 4)
+        (3.9878, 0.5199)
+    """
 
     price: Numeric
     delta: Numeric

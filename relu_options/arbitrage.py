@@ -75,6 +75,17 @@ class QuoteArbitrage:
             "call_spread" or "butterfly"; None if there is none.
         family_strikes: Its strikes; a strike of zero is the forward itself.
         simplest_quantity: Of shape `(m,)`: the quotes that `simplest_trade` trades.
+
+    Examples:
+        A call struck at 110 that is wanted above where one struck at 100 is offered.
+
+        >>> result = least_excess(strike=[100.0, 110.0], bid=[3.9, 4.5],
+        ...                       ask=[4.1, 4.7], is_call=True, forward=100.0,
+        ...                       discount_factor=1.0)
+        >>> result.is_arbitrage_free, result.family, result.family_strikes
+        (False, 'call_spread', (100.0, 110.0))
+        >>> print(result.excess.round(6).sum())
+        0.4
     """
 
     strike: np.ndarray = field(repr=False)
@@ -513,6 +524,18 @@ class CurveCertificate:
             exact arithmetic; at most `IDENTITY_ROUNDING`.
         forward_error: Sum of weights times kinks over the discounted forward, minus 1,
             likewise.
+
+    Examples:
+        A certificate is true if, and only if, it holds.
+
+        >>> from relu_options.curves import BlackScholesCurve
+        >>> flat = BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=1.0)
+        >>> bool(flat.certificate), flat.certificate.smallest_weight
+        (True, 1.0)
+        >>> negative = certify_network(-flat.network, forward=100.0,
+        ...                            discount_factor=1.0)
+        >>> bool(negative), negative.smallest_weight
+        (False, -1.0)
     """
 
     kernel: str

@@ -44,6 +44,16 @@ class FitReport:
         steps: Interior-point steps.
         gap: Relative duality gap reached.
         objective: Value of the programme's objective.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> quotes = pd.DataFrame({"strike": [80.0, 90.0, 100.0, 110.0, 120.0],
+        ...                        "bid": [20.5, 12.2, 6.2, 2.7, 1.0],
+        ...                        "ask": [20.9, 12.6, 6.5, 3.0, 1.2]})
+        >>> curve = ro.fit_curve(quotes, forward=100.0, discount_factor=1.0,
+        ...                      time_to_expiry=0.5)
+        >>> len(curve.fit.quotes), curve.fit.gap < 1e-6
+        (5, True)
     """
 
     quotes: ExpiryQuotes
@@ -88,7 +98,7 @@ class PriceCurve:
 
     def implied_volatility(self, strike: Any) -> Numeric:
         """Black-Scholes volatility, annualised, 0.2 meaning 20%."""
-        root = np.sqrt(self.time_to_expiry)
+        root = float(np.sqrt(self.time_to_expiry))
         return self._evaluate(_total_volatility, strike) / root
 
     def delta(self, strike: Any, is_call: bool = True) -> Numeric:
@@ -413,6 +423,13 @@ class BlackScholesCurve(PriceCurve):
         time_to_expiry: Years.
         discount_factor: Price today of one unit of currency paid at expiry.
         expiry: The date as text.
+
+    Examples:
+        >>> flat = BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=0.25)
+        >>> print(flat.price(np.array([90.0, 100.0, 110.0])).round(4))
+        [10.7124  3.9878  0.9539]
+        >>> print(flat.implied_volatility(np.array([90.0, 100.0, 110.0])).round(4))
+        [0.2 0.2 0.2]
     """
 
     def __init__(

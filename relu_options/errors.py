@@ -2,12 +2,43 @@
 
 
 class QuoteError(ValueError):
-    """A table of quotes is missing a column or holds values that cannot be prices."""
+    """A table of quotes is missing a column or holds values that cannot be prices.
+
+    Examples:
+        >>> import pandas as pd
+        >>> from relu_options import prepare_quotes
+        >>> try:
+        ...     prepare_quotes(pd.DataFrame({"strike": [], "mid": []}))
+        ... except QuoteError as error:
+        ...     print(error)
+        the table of quotes has no rows
+    """
 
 
 class ArbitrageError(ValueError):
-    """Quotes admit a static arbitrage, so no price curve passes through them."""
+    """Quotes admit a static arbitrage, so no price curve passes through them.
+
+    Examples:
+        >>> from relu_options.arbitrage import check_quote_arbitrage
+        >>> try:
+        ...     check_quote_arbitrage(strike=[100.0, 110.0], bid=[3.9, 4.5],
+        ...                           ask=[4.1, 4.7], is_call=True, forward=100.0,
+        ...                           discount_factor=1.0)
+        ... except ArbitrageError as error:
+        ...     print(str(error).split(", ")[0])
+        static arbitrage in 2 quotes: call_spread 100-110: buy 1 call 100 at 4.1
+    """
 
 
 class FitError(RuntimeError):
-    """The fitting core could not reach its tolerance."""
+    """The fitting core could not reach its tolerance.
+
+    The message holds the figures reached and what to change.
+
+    Examples:
+        >>> try:
+        ...     raise FitError("duality gap 1.0e-03 after 60 steps; raise `smoothing`")
+        ... except FitError as error:
+        ...     print(error)
+        duality gap 1.0e-03 after 60 steps; raise `smoothing`
+    """

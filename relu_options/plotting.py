@@ -28,6 +28,14 @@ def plot_curve(
 
     Returns:
         The Axes.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> flat = ro.BlackScholesCurve(volatility=0.2, forward=100.0,
+        ...                             time_to_expiry=0.25)
+        >>> axes = plot_curve(flat)
+        >>> axes.get_ylabel()
+        'implied volatility, %'
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(8, 5))

@@ -4,7 +4,12 @@ import enum
 
 
 class QuoteStatus(enum.IntEnum):
-    """What the price of an option says about its volatility."""
+    """What the price of an option says about its volatility.
+
+    Examples:
+        >>> QuoteStatus(1).name
+        'TOO_LOW'
+    """
 
     FOUND = 0
     """The price lies strictly between its bounds."""

@@ -52,7 +52,7 @@ class BatesModel:
         ...                    mean_reversion=2.0, volatility_of_variance=0.5,
         ...                    correlation=-0.7, jump_intensity=0.5, jump_mean=-0.1,
         ...                    jump_volatility=0.1)
-        >>> strike = np.linspace(1.0, 300.0, 20001)
+        >>> strike = np.linspace(10.0, 250.0, 1001)
         >>> density = model.density(strike, forward=100.0, time_to_expiry=0.25)
         >>> print(np.trapezoid(density, strike).round(9))
         1.0

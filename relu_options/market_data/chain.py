@@ -29,6 +29,15 @@ class ChainReport:
             `discount_standard_error`, `rate` (continuous, per year), `pairs`, `rows`,
             `used`, and `problem`, where a slice cannot be fitted.
         notes: What was assumed or found, with the slices that it concerns.
+
+    Examples:
+        >>> from relu_options.market_data import bundled_chain
+        >>> report = bundled_chain()["2025-06-20"].report()
+        >>> print(report.rows)
+        178 rows in, 89 used
+          set aside 89: in the money, at a strike whose out-of-the-money quote is used
+        >>> report.slices[["pairs", "rows", "used"]].iloc[0].to_dict()
+        {'pairs': 89, 'rows': 178, 'used': 89}
     """
 
     rows: QuoteReport

@@ -31,6 +31,12 @@ class ChainSource:
         table: The table, or None for a file.
         head: The first lines of a text file.
         columns: Names of columns that the user gave.
+
+    Examples:
+        >>> source = ChainSource(path=None, table=pd.DataFrame({"strike": [100.0]}))
+        >>> source.read()
+           strike
+        0   100.0
     """
 
     path: Path | None
@@ -71,6 +77,11 @@ class LayoutRows:
         rows: One row per option, some of the canonical columns, values as they came.
         notes: What was assumed or found, for the report.
         quote_time: Where the source states it outside of the table.
+
+    Examples:
+        >>> made = LayoutRows(pd.DataFrame({"strike": [100.0]}), notes=("strikes only",))
+        >>> made.notes
+        ('strikes only',)
     """
 
     rows: pd.DataFrame
@@ -86,6 +97,15 @@ class Layout:
         name: What users call it, as in `read_chain(..., layout="cboe")`.
         recognises: Whether a source is of this layout; looks, does not read.
         read: Turns a source into rows.
+
+    Examples:
+        A layout of files whose name says what they are.
+
+        >>> layout = Layout("broker",
+        ...                 lambda source: "broker" in getattr(source.path, "name", ""),
+        ...                 lambda source: LayoutRows(source.read(skiprows=2)))
+        >>> layout.recognises(ChainSource(path=Path("broker_quotes.csv"), table=None))
+        True
     """
 
     name: str
@@ -124,7 +144,12 @@ def unregister_layout(name: str) -> None:
 
 
 def layout_names() -> list[str]:
-    """Names of the registered layouts, in the order in which they are tried."""
+    """Names of the registered layouts, in the order in which they are tried.
+
+    Examples:
+        >>> layout_names()
+        ['cboe', 'tidy']
+    """
     return list(reversed(_LAYOUTS))
 
 

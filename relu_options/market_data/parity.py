@@ -45,6 +45,17 @@ class ParityEstimate:
         residuals: Shape `(pairs,)`: call minus put at their mids, minus
             `discount_factor * (forward - strike)`, in currency units.
         notes: What a reader of a report should know.
+
+    Examples:
+        >>> strike = np.array([90.0, 100.0, 110.0, 120.0])
+        >>> put = np.array([2.0, 5.0, 10.4, 17.9])
+        >>> call = put + 0.98 * (101.0 - strike)
+        >>> estimate = forward_from_parity(strike=strike, call_bid=call, call_ask=call,
+        ...                                put_bid=put, put_ask=put)
+        >>> round(estimate.forward, 6), round(estimate.discount_factor, 6)
+        (101.0, 0.98)
+        >>> round(estimate.rate(time_to_expiry=0.5), 4), len(estimate.rejected)
+        (0.0404, 0)
     """
 
     forward: float

@@ -64,6 +64,17 @@ class ExpiryQuotes:
         underlying: Its name, if known.
         parity: How forward and discount factor were implied; None if they were given.
         report: What became of every row.
+
+    Examples:
+        >>> from relu_options.market_data import bundled_chain
+        >>> quotes = prepare_quotes(bundled_chain()["2025-06-20"])
+        >>> len(quotes), quotes.has_spreads, quotes.settlement
+        (89, True, 'PM')
+        >>> print(quotes.to_frame().head(3))
+             strike option_type    bid    ask     mid
+        631  5050.0        call  164.4  166.5  165.45
+        632  5075.0        call  151.1  152.6  151.85
+        633  5100.0        call  136.5  138.3  137.40
     """
 
     labels: pd.Index

@@ -37,6 +37,14 @@ class SimulationTerms:
         expiries: Dates, settled on the close.
         seed: Of the noise of the quotes.
         underlying: Its name.
+
+    Examples:
+        >>> model = BatesModel(0.04, 0.04, 2.0, 0.5, -0.7)
+        >>> terms = SimulationTerms(model=model, spot=1000.0, rate=0.03,
+        ...                         dividend_yield=0.01, quote_time="2025-03-14",
+        ...                         expiries=("2025-06-20",), seed=1)
+        >>> SimulationTerms.from_dict(terms.to_dict()) == terms
+        True
     """
 
     model: BatesModel
@@ -73,6 +81,14 @@ class SimulatedChain:
         table: The quotes, one row per option, in canonical columns.
         slices: One row per expiry: `time_to_expiry` in years, `forward` in currency
             units, `discount_factor`.
+
+    Examples:
+        >>> from relu_options.market_data import bundled_truth
+        >>> truth = bundled_truth()
+        >>> print(truth.true_price("2025-06-20", [4800.0, 5200.0]).round(2))
+        [101.29  89.34]
+        >>> print(truth.true_distribution("2025-06-20", [4800.0, 5200.0]).round(4))
+        [0.239  0.5683]
     """
 
     terms: SimulationTerms
