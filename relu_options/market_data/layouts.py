@@ -79,9 +79,9 @@ class LayoutRows:
         quote_time: Where the source states it outside of the table.
 
     Examples:
-        >>> made = LayoutRows(pd.DataFrame({"strike": [100.0]}), notes=("strikes only",))
+        >>> made = LayoutRows(pd.DataFrame({"strike": [100.0]}), notes=("no types",))
         >>> made.notes
-        ('strikes only',)
+        ('no types',)
     """
 
     rows: pd.DataFrame
