@@ -12,6 +12,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 if TYPE_CHECKING:
+    from relu_options import activations, payoffs
     from relu_options.curves import BlackScholesCurve, PriceCurve
     from relu_options.fitting.curve import fit_curve
     from relu_options.market_data import (
@@ -21,16 +22,20 @@ if TYPE_CHECKING:
         read_chain,
     )
     from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
+    from relu_options.payoffs import Payoff, SmoothPayoff
 
 __version__ = "0.1.0"
 
+_MODULES = {"activations", "payoffs"}
 _HOMES = {
     "BachelierNetwork": "networks",
     "BlackScholesCurve": "curves",
     "OptionChain": "market_data",
+    "Payoff": "payoffs",
     "PriceCurve": "curves",
     "PriceNetwork": "networks",
     "ReLUNetwork": "networks",
+    "SmoothPayoff": "payoffs",
     "bundled_chain": "market_data",
     "fit_curve": "fitting.curve",
     "prepare_quotes": "market_data",
@@ -41,11 +46,15 @@ __all__ = [
     "BachelierNetwork",
     "BlackScholesCurve",
     "OptionChain",
+    "Payoff",
     "PriceCurve",
     "PriceNetwork",
     "ReLUNetwork",
+    "SmoothPayoff",
+    "activations",
     "bundled_chain",
     "fit_curve",
+    "payoffs",
     "prepare_quotes",
     "read_chain",
 ]
@@ -53,6 +62,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import on first use: option formulas need neither pandas nor the fit."""
+    if name in _MODULES:
+        return importlib.import_module(f"relu_options.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'relu_options' has no attribute {name!r}")
     return getattr(importlib.import_module(f"relu_options.{_HOMES[name]}"), name)

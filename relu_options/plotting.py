@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from relu_options.curves import PriceCurve
+    from relu_options.payoffs import Payoff, SmoothPayoff
 
 
 def plot_curve(
@@ -75,4 +76,39 @@ def plot_curve(
     ax.set_ylabel("implied volatility, %")
     ax.set_title(f"{curve.expiry or ''} forward {curve.forward:.6g} (shaded: density)")
     ax.legend(loc="upper right")
+    return ax
+
+
+def plot_payoff(
+    payoff: Payoff | SmoothPayoff,
+    ax: Axes | None = None,
+    *,
+    lowest: float | None = None,
+    highest: float | None = None,
+) -> Axes:
+    """Draw the value of a payoff against the spot.
+
+    Args:
+        payoff: A function of the spot at expiry.
+        ax: Where to draw; a new figure if None.
+        lowest: Spot at the left end; by default the strikes and a margin are drawn.
+        highest: Spot at the right end, likewise.
+
+    Returns:
+        The Axes.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(8, 5))
+    strikes = np.asarray(getattr(payoff, "strikes", []), float)
+    first, last = (strikes[0], strikes[-1]) if len(strikes) else (50.0, 150.0)
+    margin = 0.5 * (last - first) or 0.25 * abs(last) or 1.0
+    low = max(first - margin, 0.01 * margin) if lowest is None else lowest
+    high = last + margin if highest is None else highest
+    inside = strikes[(strikes > low) & (strikes < high)]
+    spots = np.union1d(np.linspace(low, high, 501), inside)
+    ax.plot(spots, np.asarray(payoff(spots), float), label="payoff")
+    ax.plot(inside, np.asarray(payoff(inside), float), "C0.")
+    ax.axhline(0.0, color="0.8", lw=1, zorder=0)
+    ax.set_xlabel("spot at expiry")
+    ax.set_ylabel("value at expiry")
     return ax

@@ -1,0 +1,48 @@
+"""Numbers of a payoff: floats, or rationals that are never rounded."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Number: TypeAlias = float | Fraction
+
+
+def as_numbers(values: Any) -> np.ndarray:
+    """As floats; as they are if they are exact rationals."""
+    array = np.asarray(values)
+    return array if is_exact(array) else array.astype(float)
+
+
+def is_exact(array: np.ndarray) -> bool:
+    """Whether numbers are rationals, which NumPy keeps as objects."""
+    return array.dtype == object
+
+
+def as_rationals(array: np.ndarray) -> np.ndarray:
+    """Each number as a `Fraction`: exactly, since a float is one too."""
+    rationals = [Fraction(value) for value in array.reshape(-1).tolist()]
+    return np.array(rationals, object).reshape(array.shape)
+
+
+def increasing(values: ArrayLike | Sequence[Number], least: int = 1) -> np.ndarray:
+    """Spots or strikes as an array, after checking that they increase."""
+    array = as_numbers(values)
+    if array.ndim != 1 or len(array) < least:
+        raise ValueError(
+            f"at least {least} strikes are needed, of shape `(n,)`, not {array.shape}"
+        )
+    bad = np.flatnonzero(~(array[1:] > array[:-1]))
+    if len(bad):
+        raise ValueError(
+            f"strikes must increase: {short(array[bad[0]])} is followed by "
+            f"{short(array[bad[0] + 1])}; sort them and drop repeated ones"
+        )
+    return array
+
+
+def short(number: Any) -> str:
+    """A number to six digits, for messages."""
+    return f"{float(number):.6g}"
