@@ -22,13 +22,18 @@ from jax.core import Tracer
 
 from relu_options import black_scholes
 from relu_options._elementwise import BUCKETS, Numeric, _restorer
-from relu_options.arbitrage import CurveCertificate, certify_network
+from relu_options.arbitrage import (
+    CurveCertificate,
+    QuoteArbitrage,
+    certify_network,
+    least_excess,
+)
 from relu_options.networks import PriceNetwork, ReLUNetwork
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from relu_options.market_data import ExpiryQuotes
+    from relu_options.market_data import ExpiryQuotes, QuoteReport
 
 QUADRATURE_NODES = 40
 FORMAT = "relu_options.PriceCurve/1"
@@ -234,6 +239,42 @@ class PriceCurve:
         return table
 
     @property
+    def report(self) -> QuoteReport | None:
+        """What became of every row of the table of quotes; None if not fitted."""
+        return None if self.fit is None else self.fit.quotes.report
+
+    @property
+    def conflicts(self) -> pd.DataFrame:
+        """The fitted quotes whose spread the curve leaves, the largest excess first.
+
+        No rows if there are none. `quote_arbitrage` tells whether any curve without
+        arbitrage could do better.
+
+        Raises:
+            ValueError: If the curve was not fitted to quotes.
+        """
+        outside = self.quotes[~self.quotes["inside"]]
+        return outside.sort_values("excess", ascending=False)
+
+    @cached_property
+    def quote_arbitrage(self) -> QuoteArbitrage:
+        """How near any curve without arbitrage comes to the fitted quotes.
+
+        Of quotes without spreads, mids are prices to be met. An arbitrage is named by
+        the trade that earns it, as in `print(curve.quote_arbitrage.describe())`.
+
+        Raises:
+            ValueError: If the curve was not fitted to quotes.
+        """
+        if self.fit is None:
+            raise ValueError("the curve has no quotes: it was not fitted to any")
+        return least_excess(
+            **self.fit.quotes.listed,
+            forward=self.forward,
+            discount_factor=self.discount_factor,
+        )
+
+    @property
     def share_inside(self) -> float:
         """Share of the quotes with bid and ask that the curve is inside of."""
         quotes = self.quotes
@@ -327,11 +368,36 @@ class PriceCurve:
             f"{self.network.kinks.shape[0]} kinks"
         )
         if self.fit is not None:
-            text += f", {len(self.fit.quotes)} quotes"
+            text += f", {len(self.fit.quotes)} quotes{self._report_in_words()}"
             if self.fit.quotes.has_spreads:
                 text += f", {self.share_inside:.2%} inside their spread"
-            text += f", volatility error {1e4 * self.volatility_error:.2f} bp"
+                text += self._conflicts_in_words()
+            if not np.isnan(self.volatility_error):
+                text += f", volatility error {1e4 * self.volatility_error:.2f} bp"
         return text + ")"
+
+    def _report_in_words(self) -> str:
+        """How many rows of the table were at fault, and how many notes there are."""
+        if self.report is None:
+            return ""
+        faults, notes = self.report.faults, len(self.report.notes)
+        parts = [
+            f"{count} {what}{'' if count == 1 else 's'}{done}"
+            for count, what, done in ((faults, "row", " dropped"), (notes, "note", ""))
+            if count
+        ]
+        return f" ({', '.join(parts)}: see `report`)" if parts else ""
+
+    def _conflicts_in_words(self) -> str:
+        """How many quotes the curve leaves, by how much, and which trade shows why."""
+        conflicts = self.conflicts
+        if conflicts.empty:
+            return ""
+        text = f", {len(conflicts)} left by up to {conflicts['excess'].iloc[0]:.3g}"
+        if self.quote_arbitrage.is_arbitrage_free:
+            return text
+        strikes = "-".join(f"{one:.10g}" for one in self.quote_arbitrage.family_strikes)
+        return f"{text} (arbitrage: {self.quote_arbitrage.family} {strikes})"
 
     def _evaluate(self, formula: Callable, argument: Any) -> Numeric:
         """Apply `formula(network, forward, x)` to numbers, arrays or a Series."""

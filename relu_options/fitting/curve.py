@@ -59,7 +59,9 @@ def fit_curve(
             error of any arbitrage-free curve.
         kinks: Number of hidden units of a smooth curve.
         narrowest: Bandwidth at the forward, in at-the-money total volatilities.
-        on_arbitrage: `"raise"` if no arbitrage-free curve is inside all spreads.
+        on_arbitrage: `"fit"` fits with the least excess and names the quotes that are
+            left (`PriceCurve.conflicts`); `"raise"` raises instead if no arbitrage-free
+            curve is inside all spreads, or meets all mids where only those are known.
 
     Returns:
         The fitted curve.
@@ -85,10 +87,10 @@ def fit_curve(
         valid = bool(np.isfinite(smoothing)) and smoothing >= 0.0
     if not valid:
         raise ValueError(f"smoothing must be 'auto' or >= 0, not {smoothing!r}")
-    if kinks < 8 or not narrowest > 0.0:
-        raise ValueError(
-            f"a curve needs 8 kinks and a positive bandwidth, not {kinks}, {narrowest}"
-        )
+    if not isinstance(kinks, int | np.integer) or kinks < 8:
+        raise ValueError(f"kinks must be a whole number from 8 on, not {kinks!r}")
+    if not 0.0 < narrowest < np.inf:
+        raise ValueError(f"narrowest must be positive and finite, not {narrowest!r}")
     if not isinstance(quotes, ExpiryQuotes):
         quotes = prepare_quotes(
             quotes,
@@ -97,12 +99,9 @@ def fit_curve(
             time_to_expiry=time_to_expiry,
             quote_time=quote_time,
         )
-    if on_arbitrage == "raise" and quotes.has_spreads:
+    if on_arbitrage == "raise":
         check_quote_arbitrage(
-            strike=quotes.strike,
-            bid=quotes.bid,
-            ask=quotes.ask,
-            is_call=quotes.is_call,
+            **quotes.listed,
             forward=quotes.forward,
             discount_factor=quotes.discount_factor,
         )

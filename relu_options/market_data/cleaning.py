@@ -18,7 +18,7 @@ RULES: dict[str, str] = {
     "unknown_option_type": "neither call nor put",
     "missing_expiry": "expiry missing",
     "expired": "expired at the quote time",
-    "missing_quote": "no bid, ask or mid",
+    "missing_quote": "no bid, ask, mid or volatility",
     "negative_quote": "negative quote",
     "no_quote": "bid and ask, or mid, zero",
     "missing_ask": "ask missing",
@@ -125,6 +125,11 @@ class QuoteReport:
             for name, count in zip(RULE_NAMES[1:], counts[1:], strict=True)
             if count
         }
+
+    @property
+    def faults(self) -> int:
+        """Number of rows dropped for a fault, rather than set aside."""
+        return sum(n for rule, n in self.counts.items() if rule not in SOUND_RULES)
 
     @property
     def dropped(self) -> tuple[DroppedRows, ...]:

@@ -248,17 +248,20 @@ def column_of(frame: pd.DataFrame, name: Hashable) -> pd.Series:
 def numbers(column: pd.Series) -> np.ndarray:
     """A column as float64, NaN where it is missing, infinite or not a number.
 
-    Text is read as people export it: `"89,813"` is a number, `"-"` is missing.
+    Text is read as people export it: `"89,813"` is a number, `"-"` is missing, `"25%"`
+    is a quarter.
 
     Examples:
-        >>> numbers(pd.Series(["89,813", "-", "4.5"]))
-        array([8.9813e+04,        nan, 4.5000e+00])
+        >>> numbers(pd.Series(["89,813", "-", "4.5", "25%"]))
+        array([8.9813e+04,        nan, 4.5000e+00, 2.5000e-01])
     """
     values = column.to_numpy()
     if values.dtype.kind not in "fiu":
         if values.dtype.kind in "OUT":
             text = column.astype("str").str.replace(",", "").str.strip()
-            column = pd.to_numeric(text, errors="coerce")
+            percent = text.str.endswith("%").fillna(False).to_numpy(dtype=bool)
+            column = pd.to_numeric(text.str.removesuffix("%"), errors="coerce")
+            column = column.where(~percent, column / 100.0)
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     values = values.astype(np.float64, copy=False)
     finite = np.isfinite(values)

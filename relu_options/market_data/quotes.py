@@ -1,7 +1,7 @@
 """From a table of quotes of one expiry to the arrays that a fit takes."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +32,7 @@ LEAST_STRIKES = 3
 PERCENT_ABOVE = 4.0
 """Median above which volatilities are taken as percent: 4 is 400 % or 4 %."""
 
+_NOTED_VOLATILITY = 1.5  # above it, fractions may be percent: 2 is 200 % or 2 %
 _MOST_CONTRADICTING = 0.2  # of the strikes: beyond it, the table mixes two expiries
 _TOLERANCE = 1e-9  # of the forward, for the bounds on a price
 
@@ -109,6 +110,24 @@ class ExpiryQuotes:
     def table(self) -> pd.DataFrame:
         """The user's rows that are used, with all their columns and their labels."""
         return self._source.iloc[self._rows]
+
+    @property
+    def listed(self) -> dict[str, np.ndarray]:
+        """Strike, bid, ask and type of each quote, before any parity turned it.
+
+        They are the arguments of `relu_options.arbitrage.least_excess`. Where only mids
+        are known, each is both bid and ask: a price to be met.
+        """
+        sign = np.where(self.is_call, 1.0, -1.0)
+        intrinsic = np.maximum(sign * (self.strike - self.forward), 0.0)
+        shift = np.where(self.converted, self.discount_factor * intrinsic, 0.0)
+        bid, ask = (self.bid, self.ask) if self.has_spreads else (self.mid, self.mid)
+        return {
+            "strike": self.strike,
+            "bid": bid + shift,
+            "ask": ask + shift,
+            "is_call": self.is_call != self.converted,
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """The arrays as columns, with the labels of the user's rows."""
@@ -250,7 +269,8 @@ def prepare_quotes(
         strike=strike, bid=values.bid, ask=values.ask, type_known=type_known
     )
     keys = strike if is_call is None else np.where(is_call, strike, -strike)
-    _mark_duplicates(codes, keys, values)
+    types_known = is_call is not None or values.volatility is not None
+    _mark_duplicates(codes, keys, values, types_known=types_known)
     forward, discount_factor, parity = _forward_and_discount(
         _constant(frame, names, "forward") if forward is None else forward,
         _constant(frame, names, "discount_factor")
@@ -301,6 +321,9 @@ def prepare_quotes(
             f"only {len(rows)} usable strikes, where at least {LEAST_STRIKES} are "
             "needed: " + repr(report).replace("\n", ";")
         )
+    if values.has_spreads and not values.bid[rows].any():
+        note = "every bid is zero: the quotes bound prices from above only"
+        report = replace(report, notes=(*report.notes, note))
     strike, is_call, converted = strike[rows], is_out[rows], inside[rows]
     bid = ask = np.full(len(rows), np.nan)
     volatility = None
@@ -367,7 +390,11 @@ def _check_request(
             f'`on_bad_quotes` must be "drop" or "raise", not {on_bad_quotes!r}'
         )
     for name, value in numbers_given.items():
-        if value is not None and not 0.0 < float(value) < np.inf:
+        if value is None:
+            continue
+        if isinstance(value, str) or np.ndim(value) != 0:
+            raise ValueError(f"`{name}` must be one number, not {value!r}")
+        if not 0.0 < float(value) < np.inf:
             raise ValueError(f"`{name}` must be positive and finite, not {value!r}")
 
 
@@ -411,6 +438,11 @@ def _quoted_values(
                 f"implied volatilities taken as percent (median {median:.4g}); "
                 'pass `volatility_unit="fraction"` if they are not'
             )
+    elif volatility_unit == "auto" and median > _NOTED_VOLATILITY:
+        notes.append(
+            f"implied volatilities taken as fractions, with a median of {median:.0%}; "
+            'pass `volatility_unit="percent"` if they are percent'
+        )
     return _Values(volatility, volatility, has_spreads=False, volatility=volatility)
 
 
@@ -434,7 +466,9 @@ def _option_types(
     return None, None
 
 
-def _mark_duplicates(codes: np.ndarray, keys: np.ndarray, values: _Values) -> None:
+def _mark_duplicates(
+    codes: np.ndarray, keys: np.ndarray, values: _Values, *, types_known: bool
+) -> None:
     """Put repeated contracts under their rule; an error if most contradict."""
     repeated = duplicated_rows(codes, keys, values.ask - values.bid)
     if not repeated.any():
@@ -449,11 +483,18 @@ def _mark_duplicates(codes: np.ndarray, keys: np.ndarray, values: _Values) -> No
     )
     contradicting = np.unique(keys[again[differs]])
     if len(contradicting) > max(_MOST_CONTRADICTING * len(kept), 1):
-        shown = ", ".join(f"{abs(key):.10g}" for key in contradicting[:3])
+        shown = ", ".join(f"{strike:.10g}" for strike in sorted(abs(contradicting))[:3])
+        several = (
+            "more than one expiry, settlement (AM and PM) or quote time: select one"
+        )
+        if not types_known:
+            several = (
+                "calls and puts, with no column that tells them apart: add "
+                f"'option_type'; or {several}"
+            )
         raise QuoteError(
             f"{len(contradicting)} of {len(kept)} options are quoted again with other "
-            f"values: strikes {shown}, ...; the table seems to hold more than one "
-            "expiry, settlement (AM and PM) or quote time: select one"
+            f"values: strikes {shown}, ...; the table seems to hold {several}"
         )
     mark(codes, repeated, "duplicated_strike")
 
@@ -469,14 +510,18 @@ def _forward_and_discount(
     notes: list[str],
 ) -> tuple[float, float, ParityEstimate | None]:
     """What was given, and by parity what was not."""
-    if forward is not None and discount_factor is not None:
-        return float(forward), float(discount_factor), None
     call = put = np.zeros(0, dtype=np.intp)
     if is_call is not None:
         used = codes == 0
         call, put = np.flatnonzero(used & is_call), np.flatnonzero(used & ~is_call)
         at = _find(strike[put], strike[call])
         call, put = call[at >= 0], put[at[at >= 0]]
+    if forward is not None and discount_factor is not None:
+        if values.has_spreads and not terms.american:
+            low = strike[call] + (values.bid[call] - values.ask[put]) / discount_factor
+            high = strike[call] + (values.ask[call] - values.bid[put]) / discount_factor
+            notes.extend(_parity_note(float(forward), low, high))
+        return float(forward), float(discount_factor), None
     if forward is not None and len(call) < LEAST_STRIKES:
         notes.append("no discount factor: taken as 1; pass `discount_factor=`")
         return float(forward), 1.0, None
@@ -502,6 +547,22 @@ def _forward_and_discount(
         )
     notes.extend(parity.notes)
     return parity.forward, parity.discount_factor, parity
+
+
+def _parity_note(forward: float, low: np.ndarray, high: np.ndarray) -> list[str]:
+    """A note if most pairs of a call and a put exclude the forward that was given.
+
+    `low` and `high` bound the forward that each pair allows, at its bids and asks.
+    """
+    outside = np.count_nonzero((forward < low) | (forward > high))
+    if len(low) < LEAST_STRIKES or outside <= 0.5 * len(low):
+        return []
+    middle = float(np.median(0.5 * (low + high)))
+    return [
+        f"{outside} of {len(low)} pairs of a call and a put exclude the forward given, "
+        f"{forward:.6g}: by parity it is about {middle:.6g}; check `forward=` and "
+        "`discount_factor=`"
+    ]
 
 
 def _constant(
