@@ -14,6 +14,7 @@ jax.config.update("jax_enable_x64", True)
 if TYPE_CHECKING:
     from relu_options import activations, payoffs
     from relu_options.curves import BlackScholesCurve, PriceCurve
+    from relu_options.decomposition import decompose
     from relu_options.fitting.curve import fit_curve
     from relu_options.market_data import (
         OptionChain,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     )
     from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
     from relu_options.payoffs import Payoff, SmoothPayoff
+    from relu_options.portfolio import StrikePortfolio
 
 __version__ = "0.1.0"
 
@@ -36,7 +38,9 @@ _HOMES = {
     "PriceNetwork": "networks",
     "ReLUNetwork": "networks",
     "SmoothPayoff": "payoffs",
+    "StrikePortfolio": "portfolio",
     "bundled_chain": "market_data",
+    "decompose": "decomposition",
     "fit_curve": "fitting.curve",
     "prepare_quotes": "market_data",
     "read_chain": "market_data",
@@ -51,8 +55,10 @@ __all__ = [
     "PriceNetwork",
     "ReLUNetwork",
     "SmoothPayoff",
+    "StrikePortfolio",
     "activations",
     "bundled_chain",
+    "decompose",
     "fit_curve",
     "payoffs",
     "prepare_quotes",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.markers import CARETDOWN
+from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from relu_options import black_scholes
 
@@ -15,20 +19,34 @@ if TYPE_CHECKING:
 
     from relu_options.curves import PriceCurve
     from relu_options.payoffs import Payoff, SmoothPayoff
+    from relu_options.portfolio import StrikePortfolio
+
+SHOWN_DEVIATIONS = 6.0
+"""Strikes farther from the forward, in at-the-money deviations, are not drawn."""
 
 
 def plot_curve(
-    curve: PriceCurve, ax: Axes | None = None, *, comparators: Iterable[PriceCurve] = ()
+    curve: PriceCurve,
+    ax: Axes | None = None,
+    *,
+    comparators: Iterable[PriceCurve] | Mapping[str, PriceCurve] = (),
 ) -> Axes:
-    """Draw bid-ask bars and the curve in volatility, with the density below it.
+    """Draw quotes and curve in volatility, and the risk-neutral density below them.
+
+    Bars go from bid to ask, red where the curve leaves them; a quote with a bid of zero
+    is a caret at its ask, which is all that it says. The curve is dotted beyond the
+    quotes that have a bid. Strikes are shown as far as these quotes go, up to
+    `SHOWN_DEVIATIONS` from the forward. A curve without bandwidths has no density but
+    probabilities of its kinks, which are drawn instead.
 
     Args:
         curve: The curve.
-        ax: Where to draw; a new figure if None.
-        comparators: Other curves to draw beside it.
+        ax: Where to draw; its lower quarter becomes the panel of the density. By
+            default a new figure.
+        comparators: Other curves to draw beside it, if you like by name.
 
     Returns:
-        The Axes.
+        The Axes of the volatilities; the density's are the last of the figure.
 
     Examples:
         >>> import relu_options as ro
@@ -39,44 +57,215 @@ def plot_curve(
         'implied volatility, %'
     """
     if ax is None:
-        _, ax = plt.subplots(figsize=(8, 5))
-    low, high = curve.quantile(np.array([0.0005, 0.9995]))
-    if curve.fit is not None:
-        quotes = curve.fit.quotes
-        bars = {}
-        for side in ("bid", "ask", "mid"):
-            bars[side] = 100 * black_scholes.implied_volatility(
-                price=getattr(quotes, side),
-                forward=curve.forward,
-                strike=quotes.strike,
-                time_to_expiry=curve.time_to_expiry,
-                discount_factor=curve.discount_factor,
-                is_call=quotes.is_call,
-            )
-        low, high = min(low, quotes.strike.min()), max(high, quotes.strike.max())
-        if quotes.has_spreads:
-            ax.vlines(
-                quotes.strike, bars["bid"], bars["ask"], colors="0.55", label="bid, ask"
-            )
-        else:
-            ax.plot(quotes.strike, bars["mid"], ".", color="0.4", label="mid")
+        _, ax = plt.subplots(figsize=(8, 5.5))
+    density = make_axes_locatable(ax).append_axes("bottom", "35%", pad=0.08, sharex=ax)
+    ax.tick_params(labelbottom=False)
+
+    quotes = None if curve.fit is None else _QuotedVolatilities.of(curve)
+    low, high = _shown_strikes(curve, quotes)
     strikes = np.linspace(low, high, 500)
-    ax.plot(strikes, 100 * curve.implied_volatility(strikes), "C0", label="network")
-    for place, other in enumerate(comparators, 1):
-        label = type(other).__name__
-        ax.plot(
-            strikes, 100 * other.implied_volatility(strikes), f"C{place}--", label=label
-        )
-    density = ax.twinx()
-    density.fill_between(strikes, curve.density(strikes), color="C0", alpha=0.12)
-    density.set_ylim(0.0, 2.5 * float(np.max(curve.density(strikes))))
-    density.set_yticks([])
-    ax.axvline(curve.forward, color="0.8", lw=1, zorder=0)
-    ax.set_xlabel("strike")
+    fitted = 100.0 * curve.implied_volatility(strikes)
+    first, last = (low, high) if quotes is None else quotes.telling_range
+    quoted = (strikes >= first) & (strikes <= last)
+    if quotes is not None:
+        quotes.draw(ax)
+    ax.plot(strikes, np.where(quoted, fitted, np.nan), "C0", label=_label(curve))
+    ax.plot(strikes, fitted, "C0:")
+    for place, (label, other) in enumerate(_named(comparators), 1):
+        volatility = 100.0 * other.implied_volatility(strikes)
+        ax.plot(strikes, volatility, f"C{place}--", lw=1.2, label=label)
+        _draw_density(density, other, strikes, f"C{place}", label, filled=False)
+    _draw_density(density, curve, strikes, "C0", _label(curve), filled=True)
+
+    for panel in (ax, density):
+        panel.axvline(curve.forward, color="0.8", lw=1, zorder=0)
+    ax.set_xlim(low, high)
+    ax.set_ylim(*_shown_volatilities(fitted, quotes, low, high))
+    density.set_ylim(bottom=0.0)
     ax.set_ylabel("implied volatility, %")
-    ax.set_title(f"{curve.expiry or ''} forward {curve.forward:.6g} (shaded: density)")
-    ax.legend(loc="upper right")
+    density.set_xlabel(f"strike, {_currency(curve)}")
+    ax.set_title(_title(curve), fontsize="medium")
+    ax.legend(fontsize="small", frameon=False)
     return ax
+
+
+@dataclass(frozen=True, eq=False)
+class _QuotedVolatilities:
+    """Quotes in per cent of volatility, of shape `(n,)`, and how to draw them.
+
+    `left` is true where the curve leaves the quote; a bid of zero has no volatility.
+    """
+
+    strike: np.ndarray
+    bid: np.ndarray
+    ask: np.ndarray
+    mid: np.ndarray
+    left: np.ndarray
+    has_spreads: bool
+
+    @classmethod
+    def of(cls, curve: PriceCurve) -> _QuotedVolatilities:
+        table = curve.quotes
+        order = np.argsort(table["strike"].to_numpy())
+        table = table.iloc[order]
+
+        def volatility(side: str) -> np.ndarray:
+            return 100.0 * np.asarray(
+                black_scholes.implied_volatility(
+                    price=table[side].to_numpy(),
+                    forward=curve.forward,
+                    strike=table["strike"].to_numpy(),
+                    time_to_expiry=curve.time_to_expiry,
+                    discount_factor=curve.discount_factor,
+                    is_call=(table["option_type"] == "call").to_numpy(),
+                )
+            )
+
+        bid = np.where(table["bid"] == 0.0, np.nan, volatility("bid"))
+        has_spreads = bool(table["bid"].notna().any())
+        return cls(
+            strike=table["strike"].to_numpy(),
+            bid=bid,
+            ask=volatility("ask"),
+            mid=volatility("mid"),
+            left=~table["inside"].to_numpy(),
+            has_spreads=has_spreads,
+        )
+
+    @property
+    def telling(self) -> np.ndarray:
+        """Where a quote tells a volatility, and not merely a bound."""
+        return np.isfinite(self.bid) if self.has_spreads else np.isfinite(self.mid)
+
+    @property
+    def telling_range(self) -> tuple[float, float]:
+        """First and last strike that tells a volatility; of all strikes, if none."""
+        strikes = self.strike[self.telling] if self.telling.any() else self.strike
+        return float(strikes[0]), float(strikes[-1])
+
+    def draw(self, ax: Axes) -> None:
+        """Bars, carets, or dots where only mids are known."""
+        if not self.has_spreads:
+            ax.plot(self.strike, self.mid, ".", color="0.4", label="quoted mid")
+            return
+        for rows, colour, label in (
+            (self.telling & ~self.left, "0.45", "bid to ask"),
+            (self.telling & self.left, "C3", "bid to ask, left by the curve"),
+        ):
+            if rows.any():
+                bars = self.strike[rows], self.bid[rows], self.ask[rows]
+                ax.vlines(*bars, colors=colour, lw=1.4, label=label)
+                ends = np.concatenate(bars[1:])
+                twice = np.tile(bars[0], 2)
+                ax.plot(twice, ends, "_", color=colour, ms=3.5)
+        bidless = ~self.telling & np.isfinite(self.ask)
+        if bidless.any():
+            ax.plot(
+                self.strike[bidless],
+                self.ask[bidless],
+                linestyle="none",
+                marker=CARETDOWN,
+                color="0.6",
+                ms=4,
+                label="ask, with a bid of zero",
+            )
+
+
+def _shown_strikes(
+    curve: PriceCurve, quotes: _QuotedVolatilities | None
+) -> tuple[float, float]:
+    """From where to where: the quotes that tell, and the bulk of the distribution."""
+    low, high = curve.quantile(np.array([0.002, 0.998]))
+    if quotes is not None:
+        first, last = quotes.telling_range
+        deviation = curve.implied_volatility(curve.forward) * np.sqrt(
+            curve.time_to_expiry
+        )
+        reach = np.exp(SHOWN_DEVIATIONS * deviation)
+        low = max(min(low, first), curve.forward / reach)
+        high = min(max(high, last), curve.forward * reach)
+    margin = 0.03 * (high - low)
+    return max(low - margin, 0.0), high + margin
+
+
+def _shown_volatilities(
+    fitted: np.ndarray, quotes: _QuotedVolatilities | None, low: float, high: float
+) -> tuple[float, float]:
+    """Limits that hold the curve and the quotes that tell, with some room."""
+    values = fitted[np.isfinite(fitted)]
+    if quotes is not None:
+        shown = quotes.telling & (quotes.strike >= low) & (quotes.strike <= high)
+        sides = (quotes.bid, quotes.ask) if quotes.has_spreads else (quotes.mid,)
+        values = np.concatenate([values, *(side[shown] for side in sides)])
+    bottom, top = float(np.nanmin(values)), float(np.nanmax(values))
+    room = max(0.06 * (top - bottom), 0.02 * top)
+    return max(bottom - room, 0.0), top + room
+
+
+def _draw_density(
+    ax: Axes,
+    curve: PriceCurve,
+    strikes: np.ndarray,
+    colour: str,
+    label: str,
+    *,
+    filled: bool,
+) -> None:
+    """The density, or the probabilities of the kinks where there are no bandwidths."""
+    if not np.asarray(curve.network.bandwidths).any():
+        kinks = np.asarray(curve.network.kinks)
+        probability = np.asarray(curve.network.weights) / curve.discount_factor
+        ax.vlines(kinks, 0.0, probability, colors=colour, lw=1.2, label=label)
+        ax.set_ylabel("probability")
+        return
+    density = curve.density(strikes)
+    if filled:
+        ax.fill_between(strikes, density, color=colour, alpha=0.25, lw=0)
+    ax.plot(strikes, density, colour if filled else f"{colour}--", lw=1.2, label=label)
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    ax.set_ylabel("density")
+
+
+def _named(
+    curves: Iterable[PriceCurve] | Mapping[str, PriceCurve],
+) -> list[tuple[str, PriceCurve]]:
+    """Curves with what the legend calls them."""
+    if isinstance(curves, Mapping):
+        return list(curves.items())
+    return [(_label(curve), curve) for curve in curves]
+
+
+def _label(curve: PriceCurve) -> str:
+    """What the legend calls a curve: by its volatility if it has only one."""
+    units = curve.network.kinks.shape[0]
+    if units == 1:
+        return f"Black-Scholes, {curve.implied_volatility(curve.forward):.4g}"
+    return f"network of {units} kinks"
+
+
+def _currency(curve: PriceCurve) -> str:
+    """The currency of the quotes, if they name one."""
+    table = pd.DataFrame() if curve.fit is None else curve.fit.quotes.table
+    names = table["currency"].dropna().unique() if "currency" in table else []
+    return str(names[0]) if len(names) == 1 else "currency units"
+
+
+def _title(curve: PriceCurve) -> str:
+    """Underlying, expiry, forward, and how many quotes the curve is inside of."""
+    quotes = None if curve.fit is None else curve.fit.quotes
+    parts = [
+        None if quotes is None else quotes.underlying,
+        curve.expiry,
+        None if quotes is None else quotes.settlement,
+    ]
+    name = " ".join(part for part in parts if part)
+    years = f"{curve.time_to_expiry:.3g} years"
+    text = f"{name} ({years})" if name else years
+    text += f", forward {curve.forward:.6g}"
+    if quotes is not None and quotes.has_spreads:
+        inside = len(curve.quotes) - len(curve.conflicts)
+        text += f", inside {inside} of {len(curve.quotes)} spreads"
+    return text
 
 
 def plot_payoff(
@@ -111,4 +300,49 @@ def plot_payoff(
     ax.axhline(0.0, color="0.8", lw=1, zorder=0)
     ax.set_xlabel("spot at expiry")
     ax.set_ylabel("value at expiry")
+    return ax
+
+
+def plot_portfolio(
+    portfolio: StrikePortfolio,
+    ax: Axes | None = None,
+    *,
+    curve: PriceCurve | None = None,
+) -> Axes:
+    """Draw what a portfolio pays, what it is worth today, and how far it misses.
+
+    Args:
+        portfolio: Options of one expiry.
+        ax: Where to draw; a new figure if None.
+        curve: Prices of that expiry. Value today is drawn against the forward, the
+            curve moving with it.
+
+    Returns:
+        The Axes. The error, if there is one, is shaded against an axis of its own.
+    """
+    payoff = portfolio.payoff()
+    ax = plot_payoff(payoff, ax)
+    low, high = (float(end) for end in ax.lines[0].get_xdata()[[0, -1]])  # type: ignore[index]
+    spots = np.linspace(low, high, 201)
+    if curve is not None:
+        # Prices are homogeneous: with the forward, strikes and prices scale alike.
+        scale = spots[:, None] / curve.forward
+        strikes = portfolio.strikes / scale
+        calls, puts = curve.price(strikes), curve.price(strikes, is_call=False)
+        units = portfolio.multiplier * portfolio.quantities
+        options = scale * np.where(portfolio.is_call, calls, puts) @ units
+        linear = curve.discount_factor * (portfolio.cash + portfolio.forwards * spots)
+        ax.plot(spots, linear + options, "C1", label="value today")
+        ax.axvline(curve.forward, color="0.8", lw=1, zorder=0)
+    if portfolio.target is not None:
+        ax.plot(spots, np.asarray(portfolio.target(spots)), "k:", label="target")
+        error = np.asarray(portfolio.error(spots), float)
+        if np.abs(error).max() > 1e-12 * np.abs(payoff(spots)).max():
+            misses = ax.twinx()
+            misses.fill_between(spots, error, color="C3", alpha=0.2)
+            misses.set_ylim(*(3.0 * np.abs(error).max() * np.array([-1.0, 1.0])))
+            misses.set_ylabel("shaded: payoff minus target")
+    ax.set_xlabel("spot at expiry" if curve is None else "spot at expiry, or forward")
+    ax.set_ylabel("value")
+    ax.legend(loc="best")
     return ax

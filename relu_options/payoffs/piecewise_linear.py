@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +169,16 @@ class Payoff:
             if abs(end) == np.inf and outward != 0:
                 low, high = (low, np.inf) if outward > 0 else (-np.inf, high)
         return low, high
+
+    def exactly(self) -> Payoff:
+        """The same payoff in rational numbers, of which nothing will be rounded."""
+        return Payoff(
+            Fraction(self.cash),
+            Fraction(self.slope),
+            self.strikes,
+            self.weights,
+            self.approximation_error,
+        )
 
     def to_network(self) -> ReLUNetwork:
         """The same function as a JAX pytree."""
