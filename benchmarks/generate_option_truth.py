@@ -7,6 +7,9 @@ Each row holds an option, as exact hexadecimal doubles, of one of the two models
 volatility, to 30 digits, at which the price is exactly that double. Prices and roots
 are computed with 420 bits by the textbook formula, which shares nothing with the one
 in the library. Rows whose price is on a bound are left out.
+
+Exponentials of random numbers are computed by mpmath too, and rounded once: those of
+NumPy and of C libraries differ in their last digit from one processor to another.
 """
 
 import csv
@@ -23,6 +26,21 @@ ROWS_PER_CLASS = 30
 SEED = 20261
 
 Row = dict[str, Any]
+
+
+def exponential(x: float) -> float:
+    """exp(x), correctly rounded."""
+    return float(mp.exp(x))
+
+
+def power_of_ten(x: float) -> float:
+    """10^x, correctly rounded."""
+    return float(mp.power(10, x))
+
+
+def log_uniform(rng: np.random.Generator, least: float, most: float) -> float:
+    """A number whose logarithm is uniform between those of the bounds."""
+    return exponential(rng.uniform(float(mp.log(least)), float(mp.log(most))))
 
 
 def lognormal_price(forward, strike, v) -> Any:
@@ -92,19 +110,19 @@ def lognormal_options(rng: np.random.Generator) -> Iterator[Row]:
 
     def option(kind, k, v, time_to_expiry, in_the_money):
         is_call = bool(rng.random() < 0.5)
-        forward = float(np.round(np.exp(rng.uniform(np.log(5), np.log(5000))), 4))
+        forward = float(np.round(log_uniform(rng, 5.0, 5000.0), 4))
         sign = 1.0 if is_call != in_the_money else -1.0
         return {
             "kind": kind,
             "forward": forward,
-            "strike": float(forward * np.exp(sign * k)),
+            "strike": forward * exponential(sign * k),
             "time_to_expiry": float(time_to_expiry),
             "volatility": float(v / np.sqrt(time_to_expiry)),
             "is_call": is_call,
         }
 
     def years():
-        return 10.0 ** rng.uniform(-2.5, 1.0)
+        return power_of_ten(rng.uniform(-2.5, 1.0))
 
     def at_depth(k, depth):
         """Total volatility with k / v - v / 2 = depth."""
@@ -112,34 +130,34 @@ def lognormal_options(rng: np.random.Generator) -> Iterator[Row]:
         return 2.0 * k / (depth + root) if depth > 0.0 else root - depth
 
     while True:
-        v = np.exp(rng.uniform(np.log(0.02), np.log(0.8)))
+        v = log_uniform(rng, 0.02, 0.8)
         k = abs(rng.normal(0.0, 1.3)) * v
         yield option("realistic", k, v, years(), rng.random() < 0.3)
-        v = 10.0 ** rng.uniform(-3.0, 0.5)
-        k = v * 10.0 ** rng.uniform(-12.0, -2.0) * (rng.random() < 0.9)
+        v = power_of_ten(rng.uniform(-3.0, 0.5))
+        k = v * power_of_ten(rng.uniform(-12.0, -2.0)) * (rng.random() < 0.9)
         yield option("near the money", k, v, years(), rng.random() < 0.5)
-        k = 10.0 ** rng.uniform(-3.0, 1.3)
+        k = power_of_ten(rng.uniform(-3.0, 1.3))
         v = at_depth(k, rng.uniform(3.0, 36.0))
         yield option("deep out of the money", k, v, years(), False)
-        k = 10.0 ** rng.uniform(-2.0, 0.5)
+        k = power_of_ten(rng.uniform(-2.0, 0.5))
         v = at_depth(k, rng.uniform(1.0, 5.5))
         yield option("deep in the money", k, v, years(), True)
-        v = 10.0 ** rng.uniform(-6.0, -2.0)
+        v = power_of_ten(rng.uniform(-6.0, -2.0))
         k = abs(rng.normal(0.0, 1.5)) * v
         yield option("tiny volatility", k, v, years(), rng.random() < 0.2)
         v = rng.uniform(2.0, 8.0)
         k = abs(rng.normal(0.0, 2.0))
         yield option("huge volatility", k, v, years(), rng.random() < 0.3)
-        v = 10.0 ** rng.uniform(-4.0, -2.0)
+        v = power_of_ten(rng.uniform(-4.0, -2.0))
         k = rng.uniform(0.0, 5.0) * v
-        yield option("tiny time", k, v, 10.0 ** rng.uniform(-6.0, -4.0), False)
-        k = 10.0 ** rng.uniform(-3.0, 1.0)
+        yield option("tiny time", k, v, power_of_ten(rng.uniform(-6.0, -4.0)), False)
+        k = power_of_ten(rng.uniform(-3.0, 1.0))
         v = at_depth(k, rng.uniform(-8.0, -3.0))
         yield option("near the upper bound", k, v, years(), rng.random() < 0.5)
         k = rng.uniform(20.0, 690.0)
         v = at_depth(k, rng.uniform(-7.0, 30.0))
         yield option("extreme moneyness", k, v, years(), False)
-        k = 10.0 ** rng.uniform(-8.0, 2.5)
+        k = power_of_ten(rng.uniform(-8.0, 2.5))
         v = at_depth(k, rng.uniform(34.0, 37.0))
         yield option("extreme price", k, v, years(), False)
 
@@ -153,11 +171,11 @@ def normal_options(rng: np.random.Generator) -> Iterator[Row]:
             ("deep out of the money", 3.0, 36.5, False),
             ("deep in the money", 0.5, 5.5, True),
         ):
-            v = 10.0 ** rng.uniform(-4.0, 2.0)
+            v = power_of_ten(rng.uniform(-4.0, 2.0))
             forward = v * rng.uniform(-5.0, 5.0)
             is_call = bool(rng.random() < 0.5)
             sign = 1.0 if is_call != in_the_money else -1.0
-            years = 10.0 ** rng.uniform(-2.5, 1.0)
+            years = power_of_ten(rng.uniform(-2.5, 1.0))
             yield {
                 "kind": kind,
                 "forward": float(forward),

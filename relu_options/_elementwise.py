@@ -1,7 +1,8 @@
 """Call a compiled formula with numbers, arrays, JAX arrays or pandas Series.
 
-A formula is written for arrays of one shape. Here its arguments are broadcast, cut or
-padded to one of a few lengths, so that a new length compiles nothing new, and the
+A formula is written for arrays of one shape. Here its arguments become the rows of a
+table of one of a few lengths, so that a new length compiles nothing new and one array
+is handed over instead of many; longer arguments go through it piece by piece. The
 result is given back as what came in: a float for numbers, a Series with its index for
 Series, a JAX array for JAX arrays, otherwise a NumPy array.
 """
@@ -9,6 +10,7 @@ Series, a JAX array for JAX arrays, otherwise a NumPy array.
 import functools
 import math
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -50,7 +52,8 @@ class Shortcut(NamedTuple):
 
     Attributes:
         kernel: Function of the formula's arguments.
-        unpack: Function from the kernel's result, of NumPy arrays, to the formula's.
+        unpack: Function from the kernel's result, of NumPy arrays, and the rows that
+            it was computed from, to the formula's result.
         unfinished: Mask of the rows, by the unpacked result, that are to be asked of
             the formula itself.
     """
@@ -65,7 +68,7 @@ def elementwise(formula: Callable, shortcut: Shortcut | None = None) -> Callable
 
     Args:
         formula: Pure function of positional arrays of one shape, float64 or boolean.
-            It returns an array of that shape or a named tuple of them.
+            It returns an array of that shape or a named tuple of them, of one type.
         shortcut: What to evaluate in its place outside JAX transformations.
 
     Returns:
@@ -78,29 +81,27 @@ def elementwise(formula: Callable, shortcut: Shortcut | None = None) -> Callable
     @functools.wraps(formula)
     def call(*arguments: Any) -> Any:
         plain = all(type(argument) in _PLAIN for argument in arguments)
-        if not plain:
-            if any(isinstance(argument, Tracer) for argument in arguments):
-                return traceable(*jnp.broadcast_arrays(*map(_as_jax, arguments)))
-            if any(map(_on_accelerator, arguments)):
-                arrays = jnp.broadcast_arrays(*map(_as_jax, arguments))
-                return compiled(formula)(*arrays)
-        arrays = [_as_numpy(argument) for argument in arguments]
+        if not plain and any(map(_stays_in_jax, arguments)):
+            return traceable(*jnp.broadcast_arrays(*map(_as_jax, arguments)))
+        arrays = [np.asarray(argument) for argument in arguments]
         shape = _broadcast_shape(arrays)
         restore = _restorer(() if plain else arguments, shape)
+        columns = [
+            array if array.size == 1 else _flattened(array, shape) for array in arrays
+        ]
+        flags = tuple(array.dtype.char == "?" for array in arrays)
+        size = math.prod(shape)
         if shortcut is None:
-            result = _evaluate(compiled(formula), arrays, shape)
+            result = _evaluate(compiled(formula, flags), columns, size)
         else:
-            kernel = compiled(shortcut.kernel)
-            result = _evaluate(kernel, arrays, shape, shortcut.unpack)
+            kernel = compiled(shortcut.kernel, flags)
+            result = _evaluate(kernel, columns, size, shortcut.unpack)
             left = shortcut.unfinished(result)
             if left.any():
-                rows = [_flattened(array, shape)[left] for array in arrays]
-                rest = _evaluate(compiled(formula), rows, (int(left.sum()),))
-                result = _each(result, lambda part: part.copy())
-                for values, replacement in zip(
-                    _parts(result), _parts(rest), strict=True
-                ):
-                    values[left] = replacement
+                rows = [x if x.size == 1 else x[left] for x in columns]
+                rest = _evaluate(compiled(formula, flags), rows, int(left.sum()))
+                for values, others in zip(_parts(result), _parts(rest), strict=True):
+                    values[left] = others
         return _each(result, restore)
 
     return call
@@ -110,8 +111,14 @@ _PLAIN = frozenset({float, int, bool, np.ndarray, np.float64, np.bool_})
 """Types of which nothing need be asked before they become NumPy arrays."""
 
 
-def _compile(formula: Callable) -> Callable:
-    return jax.jit(formula, compiler_options=compiler_options())
+def _compile(formula: Callable, flags: tuple[bool, ...]) -> Callable:
+    """`formula` of a table's rows; `flags` says which of them are boolean."""
+
+    def kernel(table):
+        rows = zip(table, flags, strict=True)
+        return formula(*(row != 0.0 if flag else row for row, flag in rows))
+
+    return jax.jit(kernel, compiler_options=compiler_options())
 
 
 def _parts(result: Any) -> tuple[np.ndarray, ...]:
@@ -150,19 +157,15 @@ def _as_jax(argument: Any) -> jax.Array:
     return array if array.dtype == bool else array.astype(jnp.float64)
 
 
-def _as_numpy(argument: Any) -> np.ndarray:
-    """A float64 or boolean NumPy array."""
-    array = np.asarray(argument)
-    return array if array.dtype.char in "d?" else array.astype(np.float64)
-
-
 def _broadcast_shape(arrays: list[np.ndarray]) -> tuple[int, ...]:
     shapes = {array.shape for array in arrays} - {()}
     return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
 
 
-def _on_accelerator(argument: Any) -> bool:
-    """Whether `argument` lives on another device than the host."""
+def _stays_in_jax(argument: Any) -> bool:
+    """Whether `argument` is traced, or lives on another device than the host."""
+    if isinstance(argument, Tracer):
+        return True
     return isinstance(argument, jax.Array) and any(
         device.platform != "cpu" for device in argument.devices()
     )
@@ -200,51 +203,66 @@ def _restorer(arguments: tuple, shape: tuple[int, ...]) -> Callable[[np.ndarray]
 
 def _evaluate(
     kernel: Callable,
-    arrays: list[np.ndarray],
-    shape: tuple[int, ...],
+    columns: list[np.ndarray],
+    size: int,
     unpack: Callable | None = None,
 ) -> Any:
-    """Flat results of a compiled kernel, piece by piece for long arrays."""
-
-    def evaluate(piece: list[np.ndarray]) -> Any:
-        result = _each(kernel(*piece), np.asarray)
-        return result if unpack is None else unpack(result)
-
-    size = math.prod(shape)
+    """Results of a compiled kernel, of flat arrays of `size` or a single number."""
     length = next((bucket for bucket in BUCKETS if bucket >= size), BUCKETS[-1])
-    if size <= length:
-        result = evaluate([_padded(array, shape, length) for array in arrays])
-        return _each(result, lambda part: part[:size])
-    # A number is repeated once, to be used for every piece.
-    flat = [
-        np.full(length, array) if array.size == 1 else _flattened(array, shape)
-        for array in arrays
-    ]
+    table = _tables.empty(len(columns), length)
+    varying = []
+    for row, column in zip(table, columns, strict=True):
+        if column.size == size and size != 1:
+            varying.append((row, column))
+        else:
+            row[:] = column
     output: Any = None
-    for start in range(0, size, length):
-        # The last piece reaches back, so that every piece is of the same length.
-        rows = slice(min(start, size - length), min(start, size - length) + length)
-        result = evaluate([a if a.size == length else a[rows] for a in flat])
+    for start in range(0, max(size, 1), length):
+        count = min(length, size - start)
+        for row, column in varying:
+            row[:count] = column[start : start + count]
+            row[count:] = 1.0
+        result = _each(kernel(table), np.asarray)
+        if unpack is not None:
+            result = unpack(result, table)
         if output is None:
-            output = _each(result, lambda part: np.empty(size, part.dtype))
+            output = _empty_like(result, size)
         for whole, part in zip(_parts(output), _parts(result), strict=True):
-            whole[rows] = part
+            whole[start : start + count] = part[:count]
     return output
+
+
+class _Tables(threading.local):
+    """Memory for the tables of each thread, kept, since a new page costs its filling.
+
+    It is aligned as XLA wants it; other arrays XLA copies.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, int], np.ndarray] = {}
+
+    def empty(self, rows: int, length: int) -> np.ndarray:
+        if (rows, length) not in self._kept:
+            size = rows * length
+            memory = np.empty(size + _ALIGNMENT // 8)
+            start = -memory.ctypes.data % _ALIGNMENT // 8
+            table = memory[start : start + size].reshape(rows, length)
+            self._kept[rows, length] = table
+        return self._kept[rows, length]
+
+
+_ALIGNMENT = 64
+_tables = _Tables()
+
+
+def _empty_like(result: Any, size: int) -> Any:
+    """Uninitialised arrays of `size` like those of `result`, in one block."""
+    if not isinstance(result, tuple):
+        return np.empty(size, result.dtype)
+    return type(result)(*np.empty((len(result), size), result[0].dtype))
 
 
 def _flattened(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape != shape:
         array = np.broadcast_to(array, shape)
-    return np.ascontiguousarray(array).reshape(-1)
-
-
-def _padded(array: np.ndarray, shape: tuple[int, ...], length: int) -> np.ndarray:
-    """`array` broadcast to `shape`, flat, and followed by ones up to `length`."""
-    padded = np.empty(length, array.dtype)
-    if array.size == 1:
-        padded.fill(array.item())
-        return padded
-    flat = _flattened(array, shape)
-    padded[: flat.size] = flat
-    padded[flat.size :] = 1
-    return padded
+    return array.reshape(-1)

@@ -671,12 +671,12 @@ def _one_step_volatility(model, market, time_to_expiry, price, strike, is_call):
 
 _ALL_GREEKS = Shortcut(
     kernel=packed_greeks,
-    unpack=lambda packed: Greeks(*unpack(packed)),
+    unpack=lambda packed, _: Greeks(*unpack(packed)),
     unfinished=lambda result: np.isnan(result.price),
 )
 _ONE_STEP = Shortcut(
     kernel=_one_step_volatility,
-    unpack=lambda volatility: volatility,
+    unpack=lambda volatility, _: volatility,
     unfinished=lambda volatility: volatility < 0.0,
 )
 
