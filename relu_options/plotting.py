@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 SHOWN_DEVIATIONS = 6.0
 """Strikes farther from the forward, in at-the-money deviations, are not drawn."""
+BEYOND = 0.25
+"""By how much of the range of the quotes the picture goes beyond them."""
+LEAST_SHOWN = 1e-9
+"""Probability of a kink below which it is not drawn."""
 
 
 def plot_curve(
@@ -35,9 +39,9 @@ def plot_curve(
 
     Bars go from bid to ask, red where the curve leaves them; a quote with a bid of zero
     is a caret at its ask, which is all that it says. The curve is dotted beyond the
-    quotes that have a bid. Strikes are shown as far as these quotes go, up to
-    `SHOWN_DEVIATIONS` from the forward. A curve without bandwidths has no density but
-    probabilities of its kinks, which are drawn instead.
+    quotes that have a bid, and shown a little farther than they go. The density is that
+    of the underlying over the forward, a pure number. A curve without bandwidths has
+    probabilities at its kinks instead, drawn as a histogram.
 
     Args:
         curve: The curve.
@@ -71,7 +75,8 @@ def plot_curve(
         quotes.draw(ax)
     ax.plot(strikes, np.where(quoted, fitted, np.nan), "C0", label=_label(curve))
     ax.plot(strikes, fitted, "C0:")
-    for place, (label, other) in enumerate(_named(comparators), 1):
+    named = _named(comparators)
+    for place, (label, other) in enumerate(named, 1):
         volatility = 100.0 * other.implied_volatility(strikes)
         ax.plot(strikes, volatility, f"C{place}--", lw=1.2, label=label)
         _draw_density(density, other, strikes, f"C{place}", label, filled=False)
@@ -86,6 +91,8 @@ def plot_curve(
     density.set_xlabel(f"strike, {_currency(curve)}")
     ax.set_title(_title(curve), fontsize="medium")
     ax.legend(fontsize="small", frameon=False)
+    if named:
+        density.legend(fontsize="x-small", frameon=False)
     return ax
 
 
@@ -182,8 +189,9 @@ def _shown_strikes(
             curve.time_to_expiry
         )
         reach = np.exp(SHOWN_DEVIATIONS * deviation)
-        low = max(min(low, first), curve.forward / reach)
-        high = min(max(high, last), curve.forward * reach)
+        low = max(min(low, first), first - BEYOND * (last - first))
+        high = min(max(high, last), last + BEYOND * (last - first))
+        low, high = max(low, curve.forward / reach), min(high, curve.forward * reach)
     margin = 0.03 * (high - low)
     return max(low - margin, 0.0), high + margin
 
@@ -211,19 +219,22 @@ def _draw_density(
     *,
     filled: bool,
 ) -> None:
-    """The density, or the probabilities of the kinks where there are no bandwidths."""
-    if not np.asarray(curve.network.bandwidths).any():
-        kinks = np.asarray(curve.network.kinks)
-        probability = np.asarray(curve.network.weights) / curve.discount_factor
-        ax.vlines(kinks, 0.0, probability, colors=colour, lw=1.2, label=label)
-        ax.set_ylabel("probability")
+    """The density of the underlying over the forward; of sharp kinks, a histogram."""
+    ax.set_ylabel("density × forward", fontsize="small")
+    if np.asarray(curve.network.bandwidths).any():
+        density = curve.forward * np.asarray(curve.density(strikes))
+        if filled:
+            ax.fill_between(strikes, density, color=colour, alpha=0.25, lw=0)
+        style = "-" if filled else "--"
+        ax.plot(strikes, density, style, color=colour, lw=1.2, label=label)
         return
-    density = curve.density(strikes)
-    if filled:
-        ax.fill_between(strikes, density, color=colour, alpha=0.25, lw=0)
-    ax.plot(strikes, density, colour if filled else f"{colour}--", lw=1.2, label=label)
-    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
-    ax.set_ylabel("density")
+    probability = np.asarray(curve.network.weights) / curve.discount_factor
+    kinks = np.asarray(curve.network.kinks)[probability > LEAST_SHOWN]
+    probability = probability[probability > LEAST_SHOWN]
+    edges = np.convolve(kinks, [0.5, 0.5], "valid")
+    edges = np.concatenate([kinks[:1], edges, kinks[-1:]])
+    height = curve.forward * probability / np.diff(edges)
+    ax.stairs(height, edges, color=colour, fill=filled, alpha=0.5, label=label)
 
 
 def _named(
@@ -231,7 +242,7 @@ def _named(
 ) -> list[tuple[str, PriceCurve]]:
     """Curves with what the legend calls them."""
     if isinstance(curves, Mapping):
-        return list(curves.items())
+        return [(str(name), curve) for name, curve in curves.items()]
     return [(_label(curve), curve) for curve in curves]
 
 
@@ -239,7 +250,8 @@ def _label(curve: PriceCurve) -> str:
     """What the legend calls a curve: by its volatility if it has only one."""
     units = curve.network.kinks.shape[0]
     if units == 1:
-        return f"Black-Scholes, {curve.implied_volatility(curve.forward):.4g}"
+        volatility = 100.0 * curve.implied_volatility(curve.forward)
+        return f"Black-Scholes, {volatility:.3g} %"
     return f"network of {units} kinks"
 
 
@@ -259,8 +271,10 @@ def _title(curve: PriceCurve) -> str:
         None if quotes is None else quotes.settlement,
     ]
     name = " ".join(part for part in parts if part)
-    years = f"{curve.time_to_expiry:.3g} years"
-    text = f"{name} ({years})" if name else years
+    time = f"{curve.time_to_expiry:.3g} years"
+    if curve.time_to_expiry < 0.25:
+        time = f"{365.0 * curve.time_to_expiry:.3g} days"
+    text = f"{name} ({time})" if name else time
     text += f", forward {curve.forward:.6g}"
     if quotes is not None and quotes.has_spreads:
         inside = len(curve.quotes) - len(curve.conflicts)

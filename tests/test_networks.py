@@ -325,9 +325,9 @@ def test_price_networks_form_a_vector_space(rng, kernel):
 
 def test_networks_of_two_kernels_do_not_add(rng):
     with pytest.raises(ValueError, match="'black' and 'bachelier'"):
-        price_network(rng) + price_network(rng, "bachelier")
+        _ = price_network(rng) + price_network(rng, "bachelier")
     with pytest.raises(TypeError):
-        price_network(rng) + 1.0  # type: ignore[operator]
+        _ = price_network(rng) + 1.0  # type: ignore[operator]
 
 
 def test_an_unknown_kernel_is_refused_by_name(rng):
