@@ -133,6 +133,10 @@ def _each(result: Any, function: Callable) -> Any:
     return function(result)
 
 
+def _as_numpy(array: jax.Array | None) -> np.ndarray | None:
+    return None if array is None else np.asarray(array)
+
+
 def boolean(argument: Any, name: str) -> Any:
     """Return `argument`, after checking that it is True or False everywhere.
 
@@ -222,7 +226,7 @@ def _evaluate(
         for row, column in varying:
             row[:count] = column[start : start + count]
             row[count:] = 1.0
-        result = _each(kernel(table), np.asarray)
+        result = _each(kernel(table), _as_numpy)
         if unpack is not None:
             result = unpack(result, table)
         if output is None:

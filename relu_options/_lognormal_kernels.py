@@ -34,6 +34,7 @@ from relu_options._log_ratio import (
 from relu_options._mills_ratio import (
     LEAST_ARGUMENT,
     mills_difference,
+    mills_ratio,
     normal_distribution,
     unscaled_density,
 )
@@ -331,25 +332,52 @@ def _(primals, tangents):
 
 
 @jax.custom_jvp
-def _packed_slopes(forward, strike, v, is_call):
-    """Derivatives in forward and strike, as one complex number: one loop for both."""
-    sides = normalise(forward, strike, is_call)
+def vega_and_far_leg(forward, strike, v):
+    """`vega`, and the higher side times N(-h - t), of a positive and finite v.
+
+    The option out of the money is worth lower * N(t - h) less that leg.
+    """
+    sides = normalise(forward, strike, False)
     k = positive_log_ratio(sides.higher, sides.lower)
-    v = jnp.where(v > 0.0, v, _TINY)
     h, _ = scaled_moneyness(k, v)
-    return lax.complex(*slopes(tails(sides, h, 0.5 * v), forward > strike, is_call))
+    t = 0.5 * v
+    scaled_vega = sides.lower * unscaled_density(h - t)
+    return INVERSE_ROOT_TWO_PI * scaled_vega, scaled_vega * mills_ratio(h + t)
 
 
-@_packed_slopes.defjvp
+@vega_and_far_leg.defjvp
 def _(primals, tangents):
-    is_call = primals[3]
-
-    def change(slope):
-        return jax.jvp(lambda *x: slope(*x, is_call), primals[:3], tangents[:3])[1]
-
-    return _packed_slopes(*primals), lax.complex(
-        change(forward_delta), change(strike_delta)
+    forward, strike, v = primals
+    derivative, leg = vega_and_far_leg(*primals)
+    forward_change, strike_change = tangents[0] / forward, tangents[1] / strike
+    above = forward > strike
+    d1, d2 = deviations(*primals)
+    depth = jnp.where(above, d2, -d1)
+    moved = forward_change - strike_change
+    moved = jnp.where(above, moved, -moved) - depth * tangents[2]
+    scaled = jnp.where(above, forward_change, strike_change)
+    return (derivative, leg), (
+        jax.jvp(vega, primals, tangents)[1],
+        leg * scaled - derivative / v * moved,
     )
+
+
+def _slopes_at_price(undiscounted_price, forward, strike, far_leg, is_call):
+    """Derivatives in forward and strike of a price known beside its volatility.
+
+    The price is the difference of two legs, so one is enough. Nothing cancels: in the
+    money the complement is at least twice the far leg.
+    """
+    sides = normalise(forward, strike, is_call)
+    time_value, complement, _ = distances_to_bounds(
+        undiscounted_price, forward, strike, is_call
+    )
+    inside = sides.in_the_money
+    near = jnp.where(inside, far_leg - complement, far_leg + time_value) / sides.lower
+    far = far_leg / sides.higher
+    far = jnp.where(inside, 1.0 - far, -far)
+    above = forward > strike
+    return jnp.where(above, far, near), jnp.where(above, near, far)
 
 
 @jax.custom_jvp
@@ -412,20 +440,16 @@ def _(primals, tangents):
     v = _implied_total_volatility(price, forward, strike, is_call)
     # A price without a volatility, or without a finite derivative of it, is left out:
     # its row is computed from harmless numbers, and counts zero.
-    exists = (v >= 0.0) & (v < jnp.inf)
-    forward, strike, finite_v = (
-        jnp.where(exists, x, 1.0) for x in (forward, strike, v)
+    exists = (v > 0.0) & (v < jnp.inf)
+    price, forward, strike, finite_v = (
+        jnp.where(exists, x, 1.0) for x in (price, forward, strike, v)
     )
-    derivative = vega(forward, strike, finite_v)
+    derivative, far_leg = vega_and_far_leg(forward, strike, finite_v)
     exists &= derivative > 0.0
     # A division of many uses: here XLA should not repeat what leads to it.
     inverse = 1.0 / jnp.where(exists, derivative, jnp.inf)
-    both = _packed_slopes(forward, strike, finite_v, is_call)
-    change = (
-        price_tangent
-        - jnp.real(both) * forward_tangent
-        - jnp.imag(both) * strike_tangent
-    )
+    slopes = _slopes_at_price(price, forward, strike, far_leg, is_call)
+    change = price_tangent - slopes[0] * forward_tangent - slopes[1] * strike_tangent
     return v, inverse * change
 
 

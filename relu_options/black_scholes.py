@@ -671,7 +671,7 @@ def _one_step_volatility(model, market, time_to_expiry, price, strike, is_call):
 
 _ALL_GREEKS = Shortcut(
     kernel=packed_greeks,
-    unpack=lambda packed, _: Greeks(*unpack(packed)),
+    unpack=lambda packed, table: unpack(packed, time_to_expiry=table[0]),
     unfinished=lambda result: np.isnan(result.price),
 )
 _ONE_STEP = Shortcut(
