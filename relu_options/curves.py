@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from relu_options.market_data import ExpiryQuotes, QuoteReport
+    from relu_options.payoffs import Payoff
 
 QUADRATURE_NODES = 40
 FORMAT = "relu_options.PriceCurve/1"
@@ -161,19 +162,22 @@ class PriceCurve:
             name="moments",
         )
 
-    def expectation(self, payoff: ReLUNetwork | Callable[[Any], Any]) -> float:
+    def expectation(self, payoff: Payoff | ReLUNetwork | Callable[[Any], Any]) -> float:
         """Undiscounted risk-neutral expectation of a payoff.
 
         Args:
-            payoff: A payoff network, whose expectation is exact, or any function of an
-                array of spots, averaged by Gauss-Hermite quadrature around each kink:
-                exact to rounding for smooth functions only.
+            payoff: A payoff or its network, whose expectation is exact, or any function
+                of an array of spots, averaged by Gauss-Hermite quadrature around each
+                kink: exact to rounding for smooth functions only.
 
         Returns:
             The expectation, in currency paid at expiry.
         """
         from relu_options.networks import price_from_strikes
+        from relu_options.payoffs import Payoff
 
+        if isinstance(payoff, Payoff):
+            payoff = payoff.to_network()
         if isinstance(payoff, ReLUNetwork):
             return (
                 float(price_from_strikes(payoff, self.network)) / self.discount_factor

@@ -87,6 +87,15 @@ def test_moments_and_samples_agree_with_the_law(curve):
     assert abs(draws.mean() - curve.forward) < 5 * error
 
 
+def test_expectation_of_a_payoff_is_that_of_its_options(curve):
+    """Exactly, although the payoff is a function too, which quadrature would blur."""
+    payoff = ro.payoffs.butterfly(4900.0, 5000.0, 5100.0)
+    low, middle, high = curve.price(np.array([4900.0, 5000.0, 5100.0]))
+    expected = (low - 2.0 * middle + high) / curve.discount_factor
+    assert curve.expectation(payoff) == pytest.approx(expected, rel=1e-10)
+    assert curve.expectation(payoff.to_network()) == curve.expectation(payoff)
+
+
 def test_one_hidden_unit_is_black_scholes():
     flat = ro.BlackScholesCurve(volatility=0.3, forward=100.0, time_to_expiry=0.5)
     strikes = np.array([50.0, 100.0, 180.0])
