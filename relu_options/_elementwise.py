@@ -225,7 +225,8 @@ def _evaluate(
         count = min(length, size - start)
         for row, column in varying:
             row[:count] = column[start : start + count]
-            row[count:] = 1.0
+        if count < length:
+            table[:, count:] = 1.0
         result = _each(kernel(table), _as_numpy)
         if unpack is not None:
             result = unpack(result, table)
@@ -269,4 +270,4 @@ def _empty_like(result: Any, size: int) -> Any:
 def _flattened(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape != shape:
         array = np.broadcast_to(array, shape)
-    return array.reshape(-1)
+    return array if array.ndim == 1 else array.reshape(-1)

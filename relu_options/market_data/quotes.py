@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
 
+from relu_options import black_scholes
 from relu_options.errors import QuoteError
 from relu_options.market_data.cleaning import (
     QuoteReport,
@@ -329,9 +329,13 @@ def prepare_quotes(
     volatility = None
     if values.volatility is not None:
         volatility = values.volatility[rows]
-        total_volatility = volatility * np.sqrt(terms.time_to_expiry)
-        mid = discount_factor * _undiscounted_price(
-            forward, strike, total_volatility, is_call
+        mid = black_scholes.price(
+            forward=forward,
+            discount_factor=discount_factor,
+            strike=strike,
+            time_to_expiry=terms.time_to_expiry,
+            volatility=volatility,
+            is_call=is_call,
         )
     else:
         shift = np.where(converted, intrinsic[rows], 0.0)
@@ -612,20 +616,6 @@ def _guess_option_types(
         kind, is_call = "calls", np.ones(len(strike), dtype=bool)
     notes.append(f"no column tells calls from puts; taken as {kind} from the prices")
     return is_call
-
-
-def _undiscounted_price(
-    forward: float,
-    strike: np.ndarray,
-    total_volatility: np.ndarray,
-    is_call: np.ndarray,
-) -> np.ndarray:
-    """The Black-Scholes price in NumPy, since a compiled call costs a fit's time."""
-    d1 = np.log(forward / strike) / total_volatility + 0.5 * total_volatility
-    d2 = d1 - total_volatility
-    sign = np.where(is_call, 1.0, -1.0)
-    price = sign * (forward * ndtr(sign * d1) - strike * ndtr(sign * d2))
-    return np.maximum(price, 0.0)  # not below zero by rounding
 
 
 _COPIES_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3
