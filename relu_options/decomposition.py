@@ -168,6 +168,11 @@ def onto_strikes(payoff: Payoff, listed: np.ndarray) -> Payoff:
 
     Raises:
         ValueError: If there are no listed strikes or one is not positive.
+
+    Examples:
+        >>> from relu_options.payoffs import call
+        >>> onto_strikes(4.0 * call(95.0), np.array([80.0, 100.0]))
+        Payoff(1 calls 80, 3 calls 100)
     """
     listed = increasing(listed)
     if not listed[0] > 0:
@@ -208,6 +213,18 @@ def leg_quotes(
     Returns:
         Bids and asks in currency units paid today, of shape `(n,)`; NaN at strikes that
         are not quoted.
+
+    Examples:
+        The put at 110 is the call there, less a forward.
+
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"strike": [90.0, 100.0, 110.0],
+        ...                       "option_type": ["put", "call", "call"],
+        ...                       "bid": [1.0, 4.0, 1.0], "ask": [1.25, 4.25, 1.25]})
+        >>> quotes = prepare_quotes(table, forward=100.0, discount_factor=1.0,
+        ...                         time_to_expiry=0.5)
+        >>> leg_quotes(quotes, np.array([100.0, 110.0]), np.array([True, False]))
+        (array([ 4., 11.]), array([ 4.25, 11.25]))
     """
     order = np.argsort(quotes.strike)
     known = quotes.strike[order]

@@ -299,6 +299,11 @@ def plot_payoff(
 
     Returns:
         The Axes.
+
+    Examples:
+        >>> from relu_options.payoffs import straddle
+        >>> plot_payoff(straddle(100.0)).get_xlabel()
+        'spot at expiry'
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(8, 5))
@@ -333,6 +338,12 @@ def plot_portfolio(
 
     Returns:
         The Axes. The error, if there is one, is shaded against an axis of its own.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> butterfly = ro.payoffs.butterfly(90.0, 100.0, 110.0)
+        >>> plot_portfolio(ro.decompose(butterfly)).get_ylabel()
+        'value'
     """
     payoff = portfolio.payoff()
     ax = plot_payoff(payoff, ax)

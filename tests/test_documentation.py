@@ -31,9 +31,8 @@ def exported_modules():
         if any(part.startswith("_") for part in parts) or parts[:1] == ["fitting"]:
             continue
         module = importlib.import_module(name)
-        is_package = hasattr(module, "__path__")
-        if parts[:1] == ["market_data"] and not is_package:
-            continue  # the package exports what its modules define
+        if len(parts) > 1 and not hasattr(module, "__all__"):
+            continue  # its package exports what is for users
         yield module
 
 
@@ -87,11 +86,32 @@ def test_every_exported_name_has_an_example():
     assert without == []
 
 
-@pytest.mark.parametrize("block", blocks("python"))
-def test_readme_examples_run(block, tmp_path, monkeypatch):
+def test_readme_examples_run(tmp_path, monkeypatch):
+    """From top to bottom, as one script."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {})
+    namespace = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)
     plt.close("all")
+    assert namespace["portfolio"].price(namespace["curve"]) == pytest.approx(
+        namespace["curve"].discount_factor
+        * namespace["curve"].expectation(namespace["payoff"]),
+        rel=1e-10,
+    )
+
+
+def test_readme_names_only_what_is_there():
+    """Files it links to, and names of the package in its table."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    assert all((ROOT / link).is_file() for link in links)
+    names = re.findall(r"`ro\.(\w+)", text)
+    assert names
+    assert all(hasattr(ro, name) for name in names)
+    for module, name in re.findall(r"`relu_options\.(\w+)(?:\.(\w+))?`", text):
+        home = importlib.import_module(f"relu_options.{module}")
+        assert not name or hasattr(home, name)
 
 
 def test_readme_commands_are_two_that_install_and_run():

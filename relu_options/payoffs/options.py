@@ -14,22 +14,42 @@ _NONE = np.zeros(0)
 
 
 def call(strike: Number) -> Payoff:
-    """The spot above the strike: max(S - K, 0)."""
+    """The spot above the strike: max(S - K, 0).
+
+    Examples:
+        >>> call(100.0)(np.array([80.0, 120.0]))
+        array([ 0., 20.])
+    """
     return Payoff(0, 0, np.array([strike]), np.array([1]))
 
 
 def put(strike: Number) -> Payoff:
-    """The spot below the strike: max(K - S, 0)."""
+    """The spot below the strike: max(K - S, 0).
+
+    Examples:
+        >>> put(100.0)(np.array([80.0, 120.0]))
+        array([20.,  0.])
+    """
     return Payoff(strike, -1, np.array([strike]), np.array([1]))
 
 
 def forward(strike: Number = 0) -> Payoff:
-    """A forward contract, S - K; with a strike of zero, the underlying itself."""
+    """A forward contract, S - K; with a strike of zero, the underlying itself.
+
+    Examples:
+        >>> forward(100.0) == call(100.0) - put(100.0)
+        True
+    """
     return Payoff(-strike, 1, _NONE, _NONE)
 
 
 def cash(amount: Number = 1) -> Payoff:
-    """A fixed amount."""
+    """A fixed amount.
+
+    Examples:
+        >>> cash(5.0) + call(100.0)
+        Payoff(cash 5, 1 calls 100)
+    """
     return Payoff(amount, 0, _NONE, _NONE)
 
 
@@ -37,24 +57,44 @@ def cash(amount: Number = 1) -> Payoff:
 
 
 def call_spread(low: float, high: float) -> Payoff:
-    """Long a call at `low`, short one at `high`: from 0 up to `high - low`."""
+    """Long a call at `low`, short one at `high`: from 0 up to `high - low`.
+
+    Examples:
+        >>> call_spread(90.0, 110.0)(np.array([80.0, 100.0, 120.0]))
+        array([ 0., 10., 20.])
+    """
     increasing([low, high])
     return call(low) - call(high)
 
 
 def put_spread(low: float, high: float) -> Payoff:
-    """Long a put at `high`, short one at `low`: from `high - low` down to 0."""
+    """Long a put at `high`, short one at `low`: from `high - low` down to 0.
+
+    Examples:
+        >>> put_spread(90.0, 110.0)(np.array([80.0, 100.0, 120.0]))
+        array([20., 10.,  0.])
+    """
     increasing([low, high])
     return put(high) - put(low)
 
 
 def straddle(strike: float) -> Payoff:
-    """A call and a put of one strike: the distance of the spot from it."""
+    """A call and a put of one strike: the distance of the spot from it.
+
+    Examples:
+        >>> straddle(100.0)(np.array([80.0, 100.0, 130.0]))
+        array([20.,  0., 30.])
+    """
     return call(strike) + put(strike)
 
 
 def strangle(put_strike: float, call_strike: float) -> Payoff:
-    """A put below and a call above."""
+    """A put below and a call above.
+
+    Examples:
+        >>> strangle(90.0, 110.0)(np.array([80.0, 100.0, 130.0]))
+        array([10.,  0., 20.])
+    """
     increasing([put_strike, call_strike])
     return put(put_strike) + call(call_strike)
 
@@ -74,37 +114,67 @@ def butterfly(low: float, middle: float, high: float) -> Payoff:
 
 
 def condor(lowest: float, low: float, high: float, highest: float) -> Payoff:
-    """A call spread bought below and one sold above: a butterfly with a flat top."""
+    """A call spread bought below and one sold above: a butterfly with a flat top.
+
+    Examples:
+        >>> condor(80.0, 90.0, 110.0, 120.0)(np.array([70.0, 100.0, 130.0]))
+        array([ 0., 10.,  0.])
+    """
     increasing([lowest, low, high, highest])
     return call_spread(lowest, low) - call_spread(high, highest)
 
 
 def iron_condor(lowest: float, low: float, high: float, highest: float) -> Payoff:
-    """A strangle sold at the inner strikes and bought at the outer ones."""
+    """A strangle sold at the inner strikes and bought at the outer ones.
+
+    Examples:
+        >>> iron_condor(80.0, 90.0, 110.0, 120.0)(np.array([70.0, 100.0, 130.0]))
+        array([-10.,   0., -10.])
+    """
     increasing([lowest, low, high, highest])
     return strangle(lowest, highest) - strangle(low, high)
 
 
 def risk_reversal(put_strike: float, call_strike: float) -> Payoff:
-    """Long a call above, short a put below."""
+    """Long a call above, short a put below.
+
+    Examples:
+        >>> risk_reversal(90.0, 110.0)(np.array([80.0, 100.0, 130.0]))
+        array([-10.,   0.,  20.])
+    """
     increasing([put_strike, call_strike])
     return call(call_strike) - put(put_strike)
 
 
 def collar(put_strike: float, call_strike: float) -> Payoff:
-    """The underlying, protected below by a put and paid for by a call above."""
+    """The underlying, protected below by a put and paid for by a call above.
+
+    Examples:
+        >>> collar(90.0, 110.0)(np.array([80.0, 100.0, 130.0]))
+        array([ 90., 100., 110.])
+    """
     increasing([put_strike, call_strike])
     return forward() + put(put_strike) - call(call_strike)
 
 
 def ratio_spread(low: float, high: float, *, ratio: float = 2.0) -> Payoff:
-    """Long a call at `low`, short `ratio` calls at `high`."""
+    """Long a call at `low`, short `ratio` calls at `high`.
+
+    Examples:
+        >>> ratio_spread(90.0, 100.0)(np.array([80.0, 100.0, 120.0]))
+        array([  0.,  10., -10.])
+    """
     increasing([low, high])
     return call(low) - ratio * call(high)
 
 
 def participation(strike: float, *, rate: float, floor: float = 0.0) -> Payoff:
-    """An amount `floor`, and `rate` of what the spot gains above the strike."""
+    """An amount `floor`, and `rate` of what the spot gains above the strike.
+
+    Examples:
+        >>> participation(100.0, rate=0.5, floor=95.0)(np.array([80.0, 120.0]))
+        array([ 95., 105.])
+    """
     return floor + rate * call(strike)
 
 

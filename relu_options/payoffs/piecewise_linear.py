@@ -297,7 +297,13 @@ def maximum(first: Payoff | Number, second: Payoff | Number) -> Payoff:
 
 
 def minimum(first: Payoff | Number, second: Payoff | Number) -> Payoff:
-    """The smaller of two payoffs, with kinks where they cross."""
+    """The smaller of two payoffs, with kinks where they cross.
+
+    Examples:
+        >>> from relu_options.payoffs import call, put
+        >>> minimum(call(90.0), put(110.0))(np.array([80.0, 100.0, 120.0]))
+        array([ 0., 10.,  0.])
+    """
     first, second = _as_payoff(first), _as_payoff(second)
     return first - _positive_part(first - second)
 
@@ -341,12 +347,24 @@ def _positive_part(payoff: Payoff) -> Payoff:
 
 
 def capped(payoff: Payoff, cap: float) -> Payoff:
-    """The payoff, but no more than `cap`."""
+    """The payoff, but no more than `cap`.
+
+    Examples:
+        >>> from relu_options.payoffs import call
+        >>> capped(call(100.0), 20.0)
+        Payoff(1 calls 100, -1 calls 120)
+    """
     return minimum(payoff, cap)
 
 
 def floored(payoff: Payoff, floor: float) -> Payoff:
-    """The payoff, but no less than `floor`."""
+    """The payoff, but no less than `floor`.
+
+    Examples:
+        >>> from relu_options.payoffs import forward
+        >>> floored(forward(), 90.0)
+        Payoff(cash 90, 1 calls 90)
+    """
     return maximum(payoff, floor)
 
 

@@ -154,6 +154,10 @@ def log_contract(reference: float) -> SmoothPayoff:
     Raises:
         ValueError: If the reference is not positive.
 
+    Examples:
+        >>> print(log_contract(100.0)(np.array([80.0, 100.0, 120.0])).round(4))
+        [0.0231 0.     0.0177]
+
     References:
         Neuberger, A. (1994). The log contract. *Journal of Portfolio Management*,
         20(2), 74-80.
@@ -176,6 +180,10 @@ def power(exponent: float, *, reference: float = 1.0) -> SmoothPayoff:
 
     Raises:
         ValueError: If the reference is not positive.
+
+    Examples:
+        >>> power(2.0, reference=100.0)(np.array([50.0, 100.0, 200.0]))
+        array([0.25, 1.  , 4.  ])
     """
     _check_reference(reference)
 
