@@ -68,7 +68,7 @@ class StrikePortfolio:
         >>> curve = ro.BlackScholesCurve(volatility=0.2, forward=100.0,
         ...                              time_to_expiry=1.0)
         >>> round(portfolio.price(curve), 6)
-        99.521711
+        99.297097
     """
 
     cash: Any
