@@ -12,10 +12,11 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 if TYPE_CHECKING:
-    from relu_options import activations, payoffs
+    from relu_options import activations, bachelier, black_scholes, payoffs
     from relu_options.curves import BlackScholesCurve, PriceCurve
     from relu_options.decomposition import decompose
     from relu_options.fitting.curve import fit_curve
+    from relu_options.greeks_table import add_greeks
     from relu_options.market_data import (
         OptionChain,
         bundled_chain,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = {"activations", "payoffs"}
+_MODULES = {"activations", "bachelier", "black_scholes", "payoffs"}
 _HOMES = {
     "BachelierNetwork": "networks",
     "BlackScholesCurve": "curves",
@@ -39,6 +40,7 @@ _HOMES = {
     "ReLUNetwork": "networks",
     "SmoothPayoff": "payoffs",
     "StrikePortfolio": "portfolio",
+    "add_greeks": "greeks_table",
     "bundled_chain": "market_data",
     "decompose": "decomposition",
     "fit_curve": "fitting.curve",
@@ -57,6 +59,9 @@ __all__ = [
     "SmoothPayoff",
     "StrikePortfolio",
     "activations",
+    "add_greeks",
+    "bachelier",
+    "black_scholes",
     "bundled_chain",
     "decompose",
     "fit_curve",
