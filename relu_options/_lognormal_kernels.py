@@ -130,7 +130,9 @@ class Sides(NamedTuple):
     in_the_money: jax.Array
 
 
-def normalise(forward: jax.Array, strike: jax.Array, is_call: jax.Array) -> Sides:
+def normalise(
+    forward: jax.Array, strike: jax.Array, is_call: jax.Array | bool
+) -> Sides:
     above = forward > strike
     higher = jnp.where(above, forward, strike)
     lower = jnp.where(above, strike, forward)

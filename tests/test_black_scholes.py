@@ -388,6 +388,30 @@ def test_volatility_derivatives_against_finite_differences(mp, point):
         assert float(hessian[i][i]) == pytest.approx(expected, rel=1e-7)
 
 
+def test_volatility_gradients_are_those_of_the_price_over_vega():
+    """On the truth set: also deep in the money and near the upper bound."""
+    truth = load_truth("lognormal")
+    usual = ~np.char.startswith(truth.kind, "extreme")
+    forward, strike, is_call = (
+        jnp.asarray(truth.options[name][usual])
+        for name in ("forward", "strike", "is_call")
+    )
+    price = jnp.asarray(truth.price[usual])
+
+    def total(price, forward, strike):
+        return kernels.implied_total_volatility(price, forward, strike, is_call).sum()
+
+    slopes = jax.jit(jax.grad(total, (0, 1, 2)))(price, forward, strike)
+    v = kernels.implied_total_volatility(price, forward, strike, is_call)
+    vega = kernels.vega(forward, strike, v)
+    for slope, of_price in (
+        (slopes[1], kernels.forward_delta(forward, strike, v, is_call)),
+        (slopes[2], kernels.strike_delta(forward, strike, v, is_call)),
+    ):
+        np.testing.assert_allclose(slope, -of_price / vega, rtol=2e-12)
+    np.testing.assert_allclose(slopes[0], 1.0 / vega, rtol=1e-12)
+
+
 def test_gradients_are_finite_where_prices_stop_changing():
     """At expiry, without volatility, and so deep that no digit moves."""
     options = {
@@ -540,6 +564,16 @@ def test_results_are_of_the_kind_of_the_arguments():
     )
     assert table.shape == (2, 3)
     np.testing.assert_array_equal(table[1], array)
+
+
+@pytest.mark.parametrize("length", [3, 100_000])
+def test_arrays_returned_may_be_written_to(length):
+    option = dict(forward=100.0, time_to_expiry=0.5, volatility=0.2)
+    strike = np.full(length, 90.0)
+    result = black_scholes.price(strike=strike, **option)
+    result[0] = np.nan
+    again = black_scholes.price(strike=strike, **option)
+    assert np.all(again == result[1])
 
 
 def test_series_must_share_their_index():
