@@ -133,7 +133,7 @@ class LibraryCurve:
         *,
         forward: float,
         time_to_expiry: float,
-        smoothing: float | str = "auto",
+        **options: float,
     ):
         # Not at the top: without the fit, the peers are still to be measured.
         from relu_options import fit_curve
@@ -144,7 +144,7 @@ class LibraryCurve:
             forward=forward,
             discount_factor=1.0,
             time_to_expiry=time_to_expiry,
-            smoothing=smoothing,
+            **options,  # type: ignore
         )
 
     def __call__(self, strike: np.ndarray, /) -> np.ndarray:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from relu_options import activations, bachelier, black_scholes, payoffs
     from relu_options.curves import BlackScholesCurve, PriceCurve
     from relu_options.decomposition import decompose
-    from relu_options.fitting.curve import fit_curve
+    from relu_options.fitting.curve import fit_curve, fit_curves
     from relu_options.greeks_table import add_greeks
     from relu_options.market_data import (
         OptionChain,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
     from relu_options.payoffs import Payoff, SmoothPayoff
     from relu_options.portfolio import StrikePortfolio
+    from relu_options.replication import LotTerms, price_interval, prune, replicate
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _MODULES = {"activations", "bachelier", "black_scholes", "payoffs"}
 _HOMES = {
     "BachelierNetwork": "networks",
     "BlackScholesCurve": "curves",
+    "LotTerms": "replication",
     "OptionChain": "market_data",
     "Payoff": "payoffs",
     "PriceCurve": "curves",
@@ -44,13 +46,18 @@ _HOMES = {
     "bundled_chain": "market_data",
     "decompose": "decomposition",
     "fit_curve": "fitting.curve",
+    "fit_curves": "fitting.curve",
     "prepare_quotes": "market_data",
+    "price_interval": "replication",
+    "prune": "replication",
     "read_chain": "market_data",
+    "replicate": "replication",
 }
 
 __all__ = [
     "BachelierNetwork",
     "BlackScholesCurve",
+    "LotTerms",
     "OptionChain",
     "Payoff",
     "PriceCurve",
@@ -65,9 +72,13 @@ __all__ = [
     "bundled_chain",
     "decompose",
     "fit_curve",
+    "fit_curves",
     "payoffs",
     "prepare_quotes",
+    "price_interval",
+    "prune",
     "read_chain",
+    "replicate",
 ]
 
 

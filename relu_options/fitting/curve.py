@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Literal
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from threadpoolctl import ThreadpoolController
+from tqdm import tqdm
 
+from relu_options._elementwise import compiler_options
 from relu_options.arbitrage import check_quote_arbitrage
 from relu_options.curves import FitReport, PriceCurve
 from relu_options.errors import FitError, QuoteError
 from relu_options.fitting.exact import BEYOND_LAST, fit_exactly
 from relu_options.fitting.programme import (
     NARROWEST,
+    CurveSolution,
     NormalisedQuotes,
     fit_inside,
     fit_mids,
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController as Controller
 
 BUCKETS = (32, 64, 128, 192, 256, 384, 512, 1024, 2048)  # padded numbers of quotes
+SHORT_JOB = 200  # curves that are fitted before a progress bar would be read
 ACCEPTABLE_GAP = 1e-6
 
 
@@ -79,18 +88,9 @@ def fit_curve(
         >>> bool(curve.certificate)
         True
     """
+    options = _Options(smoothing, kinks, narrowest)
     if on_arbitrage not in ("fit", "raise"):
         raise ValueError(f"on_arbitrage must be 'fit' or 'raise', not {on_arbitrage!r}")
-    if isinstance(smoothing, str):
-        valid = smoothing == "auto"
-    else:
-        valid = bool(np.isfinite(smoothing)) and smoothing >= 0.0
-    if not valid:
-        raise ValueError(f"smoothing must be 'auto' or >= 0, not {smoothing!r}")
-    if not isinstance(kinks, int | np.integer) or kinks < 8:
-        raise ValueError(f"kinks must be a whole number from 8 on, not {kinks!r}")
-    if not 0.0 < narrowest < np.inf:
-        raise ValueError(f"narrowest must be positive and finite, not {narrowest!r}")
     if not isinstance(quotes, ExpiryQuotes):
         quotes = prepare_quotes(
             quotes,
@@ -108,7 +108,87 @@ def fit_curve(
     with _blas().limit(limits=1):
         if smoothing == 0.0:
             return _fit_unsmoothed(quotes)
-        return _fit_smooth(quotes, smoothing, kinks, narrowest)
+        return _fit_smooth(quotes, options)
+
+
+def fit_curves(
+    quotes: OptionChain | Iterable[pd.DataFrame | OptionChain | ExpiryQuotes],
+    *,
+    smoothing: float | str = "auto",
+    kinks: int = 64,
+    narrowest: float = NARROWEST,
+    progress: bool | None = None,
+) -> list[PriceCurve]:
+    """Fit many price curves, each by itself, on all cores.
+
+    The curves are those of `fit_curve`, to the last digit.
+
+    Args:
+        quotes: A chain, or what `fit_curve` takes for each curve.
+        smoothing: As for `fit_curve`, but not zero.
+        kinks: Number of hidden units.
+        narrowest: Bandwidth at the forward, in at-the-money total volatilities.
+        progress: Whether to show a bar, in a terminal; by default for long jobs.
+
+    Returns:
+        One curve for each item, in their order; of a chain, in the order of its slices.
+
+    Raises:
+        QuoteError: If a table cannot be used; the message says which.
+        FitError: If a programme was not solved to its tolerance.
+        ValueError: If an argument is out of range.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> curves = ro.fit_curves(ro.bundled_chain())
+        >>> all(curve.certificate for curve in curves)
+        True
+    """
+    options = _Options(smoothing, kinks, narrowest)
+    if smoothing == 0.0:
+        raise ValueError(
+            "many curves are fitted smooth; call fit_curve for smoothing=0"
+        )
+    if isinstance(quotes, pd.DataFrame | ExpiryQuotes):
+        raise ValueError("fit_curves takes many tables; fit_curve takes one")
+    items = list(quotes)
+    prepared = [_prepared(item, position) for position, item in enumerate(items)]
+    hidden = len(prepared) < SHORT_JOB if progress is None else not progress
+    with _blas().limit(limits=1), ThreadPoolExecutor(_cores()) as pool:
+        fitted = pool.map(partial(_fit_smooth, options=options), prepared)
+        bar = tqdm(fitted, "curves", len(prepared), disable=hidden or None)
+        return list(bar)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What is asked of smooth curves, checked."""
+
+    smoothing: float | str
+    kinks: int
+    narrowest: float
+
+    def __post_init__(self):
+        smoothing = self.smoothing
+        if isinstance(smoothing, str):
+            valid = smoothing == "auto"
+        else:
+            valid = bool(np.isfinite(smoothing)) and smoothing >= 0.0
+        if not valid:
+            raise ValueError(f"smoothing must be 'auto' or >= 0, not {smoothing!r}")
+        if not isinstance(self.kinks, int | np.integer) or self.kinks < 8:
+            raise ValueError(
+                f"kinks must be a whole number from 8 on, not {self.kinks!r}"
+            )
+        if not 0.0 < self.narrowest < np.inf:
+            raise ValueError(
+                f"narrowest must be positive and finite, not {self.narrowest!r}"
+            )
+
+    @property
+    def asked(self) -> float:
+        """The smoothing as a number, NaN to choose it."""
+        return np.nan if isinstance(self.smoothing, str) else float(self.smoothing)
 
 
 @cache
@@ -120,57 +200,109 @@ def _blas() -> Controller:
     return ThreadpoolController().select(user_api="blas")
 
 
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def _compiled(function: Callable, **static: Any) -> Callable:
+    """The function, compiled once for each shape of its arguments."""
+    return jax.jit(partial(function, **static), compiler_options=compiler_options())
+
+
+def _prepared(
+    item: pd.DataFrame | OptionChain | ExpiryQuotes, position: int
+) -> ExpiryQuotes:
+    """The quotes of one curve among many, named in errors."""
+    if isinstance(item, ExpiryQuotes):
+        return item
+    try:
+        return prepare_quotes(item)
+    except QuoteError as error:
+        raise QuoteError(f"table {position} of the curves: {error}") from error
+
+
 def _normalised(quotes: ExpiryQuotes) -> NormalisedQuotes:
     """Sorted, in units of the discounted forward, padded to a bucket."""
     order = np.argsort(quotes.strike)
     unit = 1.0 / (quotes.discount_factor * quotes.forward)
-    size = next((bucket for bucket in BUCKETS if bucket >= len(quotes)), None)
+    count = len(quotes)
+    size = next((bucket for bucket in BUCKETS if bucket >= count), None)
     if size is None:
         raise QuoteError(
-            f"{len(quotes)} strikes exceed the {BUCKETS[-1]} that one fit takes; "
+            f"{count} strikes exceed the {BUCKETS[-1]} that one fit takes; "
             "thin them out"
         )
-    extra = size - len(quotes)
 
     def padded(values, filling):
-        return np.concatenate([values[order], np.full(extra, filling)])
+        row = np.full(size, filling)
+        row[:count] = values[order]
+        return row
 
     bid = np.where(np.isnan(quotes.bid), -np.inf, quotes.bid * unit)
     ask = np.where(np.isnan(quotes.ask), np.inf, quotes.ask * unit)
-    return NormalisedQuotes(
-        log_moneyness=jnp.asarray(padded(np.log(quotes.strike / quotes.forward), 0.0)),
-        mid=jnp.asarray(padded(quotes.mid * unit, 0.1)),
-        lower=jnp.asarray(padded(bid, -np.inf)),
-        upper=jnp.asarray(padded(ask, np.inf)),
-        weight=jnp.asarray(padded(np.ones(len(quotes)), 0.0)),
+    weight = np.zeros(size)
+    weight[:count] = 1.0
+    rows: dict[str, Any] = {
+        "log_moneyness": padded(np.log(quotes.strike / quotes.forward), 0.0),
+        "mid": padded(quotes.mid * unit, 0.1),
+        "lower": padded(bid, -np.inf),
+        "upper": padded(ask, np.inf),
+        "weight": weight,
+    }
+    return NormalisedQuotes(**rows)
+
+
+def _fit_smooth(quotes: ExpiryQuotes, options: _Options) -> PriceCurve:
+    normalised = _normalised(quotes)
+    level = quotes.forward, quotes.discount_factor
+    fit = _compiled(_smooth, n=options.kinks)
+    fitted = fit(normalised, options.asked, options.narrowest, *level)
+    return _finished(quotes, normalised, *fitted)
+
+
+def _smooth(quotes, smoothing, narrowest, forward, discount_factor, *, n):
+    """Fit the mids; the solution, its network in currency and its programme."""
+    solution, programme = fit_mids(quotes, smoothing, narrowest, n=n)
+    return _in_currency(solution, forward, discount_factor), solution, programme
+
+
+def _inside(quotes, programme, solution, forward, discount_factor):
+    """Fit with the spreads as bounds; the solution and its network in currency."""
+    solution = fit_inside(quotes, programme, solution)
+    return _in_currency(solution, forward, discount_factor), solution
+
+
+def _in_currency(solution: CurveSolution, forward, discount_factor) -> PriceNetwork:
+    return PriceNetwork(
+        kinks=solution.kinks * forward,
+        weights=solution.weights * discount_factor,
+        bandwidths=solution.bandwidths,
     )
 
 
-def _fit_smooth(quotes, smoothing, kinks, narrowest) -> PriceCurve:
-    normalised = _normalised(quotes)
-    asked = np.nan if isinstance(smoothing, str) else float(smoothing)
-    solution, programme = fit_mids(normalised, asked, narrowest, n=kinks)
+def _finished(quotes, normalised, network, solution, programme) -> PriceCurve:
+    """The curve, moved inside the spreads if its fit to the mids is not."""
     if not np.isfinite(solution.at_the_money):
         raise QuoteError(
             "no quote has a bid and a time value, so no volatility can be implied; "
             "check prices, forward and discount factor"
         )
-    fitted = np.asarray(solution.fitted)
-    if bool(((fitted < normalised.lower) | (fitted > normalised.upper)).any()):
-        solution = fit_inside(normalised, programme, solution.smoothing)
-    return _curve(
-        quotes,
-        np.asarray(solution.kinks),
-        np.asarray(solution.weights),
-        np.asarray(solution.bandwidths),
-        FitReport(
-            quotes=quotes,
-            smoothing=float(solution.smoothing),
-            steps=int(solution.steps),
-            gap=float(solution.gap),
-            objective=float(solution.objective),
-        ),
+    if not solution.inside:
+        network, solution = _compiled(_inside)(
+            normalised, programme, solution, quotes.forward, quotes.discount_factor
+        )
+    report = FitReport(
+        quotes=quotes,
+        smoothing=float(solution.smoothing),
+        steps=int(solution.steps),
+        gap=float(solution.gap),
+        objective=float(solution.objective),
     )
+    return _curve(quotes, network, report)
 
 
 def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
@@ -180,10 +312,13 @@ def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
     extra = normalised.mid.shape[0] - len(quotes)
     far = last * np.geomspace(BEYOND_LAST[0], BEYOND_LAST[-1], len(BEYOND_LAST) + extra)
     kinks = np.concatenate([[0.0], moneyness, far])
-    solution, _ = fit_exactly(
-        normalised, jnp.asarray(kinks), in_volatility=not quotes.has_spreads
+    fit = _compiled(fit_exactly, in_volatility=not quotes.has_spreads)
+    solution, _ = fit(normalised, kinks)
+    network = PriceNetwork(
+        kinks=jnp.asarray(kinks * quotes.forward),
+        weights=solution.iterate.x * quotes.discount_factor,
+        bandwidths=jnp.zeros_like(solution.iterate.x),
     )
-    weights = np.asarray(solution.iterate.x)
     report = FitReport(
         quotes=quotes,
         smoothing=0.0,
@@ -191,22 +326,21 @@ def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
         gap=float(solution.gap),
         objective=float(solution.objective),
     )
-    return _curve(quotes, kinks, weights, np.zeros_like(kinks), report)
+    return _curve(quotes, network, report)
 
 
-def _curve(quotes, kinks, weights, bandwidths, report: FitReport) -> PriceCurve:
-    """The curve in currency, after the answer has been checked."""
+def _curve(
+    quotes: ExpiryQuotes, network: PriceNetwork, report: FitReport
+) -> PriceCurve:
+    """The curve, after the answer has been checked."""
     if not report.gap <= ACCEPTABLE_GAP:
         raise FitError(
             f"duality gap {report.gap:.1e} after {report.steps} steps, above the "
             f"tolerance of {ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or "
             "raise `smoothing`"
         )
-    network = PriceNetwork(
-        kinks=jnp.asarray(kinks * quotes.forward),
-        weights=jnp.asarray(weights * quotes.discount_factor),
-        bandwidths=jnp.asarray(bandwidths),
-    )
+    weights = np.asarray(network.weights) / quotes.discount_factor
+    kinks = np.asarray(network.kinks) / quotes.forward
     mass = weights.sum() - 1.0
     mean = weights @ kinks - 1.0
     if weights.min() < 0.0 or abs(mass) > 1e-12 or abs(mean) > 1e-12:

@@ -11,8 +11,6 @@ with prices linearised at the fitted ones (Gauss and Newton's method), a few tim
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
@@ -41,7 +39,6 @@ BEYOND_LAST = (
 LINEARISATIONS = 4
 
 
-@partial(jax.jit, static_argnames="in_volatility")
 def fit_exactly(
     quotes: NormalisedQuotes, kinks: jax.Array, *, in_volatility: bool
 ) -> tuple[Solution, jax.Array]:
@@ -92,12 +89,8 @@ def fit_exactly(
         solution = solve(program, start, tolerance=TOLERANCE, max_steps=100)
         return solution, hidden @ solution.iterate.x
 
-    unit_vega = VOLATILITY_UNIT * vega(quoted)
-    solution, fitted = fit(quotes.mid, jnp.where(bounded, half_spread, unit_vega))
-    if not in_volatility:
-        return solution, fitted
-
-    for _ in range(LINEARISATIONS):
+    def linearise(fitted, _):
+        """Fit volatilities, with prices linear in them around the fitted ones."""
         reached = black_scholes.implied_total_volatility(
             fitted, 1.0, moneyness, is_call
         )
@@ -105,7 +98,15 @@ def fit_exactly(
         price = black_scholes.undiscounted_price(1.0, moneyness, reached, is_call)
         slope = vega(reached)
         target = price - slope * (reached - quoted)
-        target = jnp.where(counted, target, quotes.mid)
-        slope = jnp.where(counted, slope, 1.0)
-        solution, fitted = fit(target, VOLATILITY_UNIT * slope)
-    return solution, fitted
+        known = counted & jnp.isfinite(target)
+        target = jnp.where(known, target, quotes.mid)
+        solution, fitted = fit(target, VOLATILITY_UNIT * jnp.where(counted, slope, 1.0))
+        return fitted, solution
+
+    if in_volatility:
+        fitted, solutions = jax.lax.scan(
+            linearise, quotes.mid, length=LINEARISATIONS + 1
+        )
+        return jax.tree.map(lambda each: each[-1], solutions), fitted
+    unit_vega = VOLATILITY_UNIT * vega(quoted)
+    return fit(quotes.mid, jnp.where(bounded, half_spread, unit_vega))

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 SPACING = 1.5  # distance between neighbouring kinks, in bandwidths
-BISECTIONS = 50
+NEWTON_STEPS = 10
 
 
 @jax.tree_util.register_dataclass
@@ -73,16 +73,17 @@ def kink_grid(
             jnp.arcsinh(scaled * high) / widening,
         )
 
-    def bisect(_, bracket):
-        lower, upper = bracket
-        middle = 0.5 * (lower + upper)
-        first, last = ends(jnp.exp(middle))
-        too_long = last - first > length
-        return jnp.where(too_long, middle, lower), jnp.where(too_long, upper, middle)
+    def newton(_, widening):
+        """One step for the logarithm of the length, in that of the widening."""
+        first, last = ends(widening)
+        rate_low, rate_high = (
+            end / jnp.sqrt(narrowest**2 + (widening * end) ** 2) for end in (low, high)
+        )
+        elasticity = (rate_high - rate_low) / (last - first) - 1.0
+        step = jnp.log(length / (last - first)) / elasticity
+        return widening * jnp.exp(jnp.clip(step, -2.0, 2.0))
 
-    bracket = (jnp.log(1e-4), jnp.log(50.0))
-    lower, upper = jax.lax.fori_loop(0, BISECTIONS, bisect, bracket)
-    widening = jnp.exp(0.5 * (lower + upper))
+    widening = jax.lax.fori_loop(0, NEWTON_STEPS, newton, narrowest / high)
     first, _ = ends(widening)
     u = first + SPACING * jnp.arange(n)
     x = narrowest / widening * jnp.sinh(widening * u)

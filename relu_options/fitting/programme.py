@@ -15,14 +15,13 @@ $$
 
 The tolerance $\tau_i$ of a quote is half of its spread; of a mid alone, a hundredth of
 its vega, so that residuals are those of the total volatility. Everything here is
-compiled and may be `vmap`ped; shapes depend on the number of kinks and on the padded
-number of quotes.
+pure, to be compiled and `vmap`ped; shapes depend on the number of kinks and on the
+padded number of quotes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,7 @@ from jax.scipy.stats import norm
 from relu_options import black_scholes
 from relu_options.fitting.grid import KinkGrid, kink_grid, roughness_matrix
 from relu_options.fitting.quadratic_program import (
+    Iterate,
     QuadraticProgram,
     Solution,
     no_rows,
@@ -40,12 +40,13 @@ from relu_options.fitting.quadratic_program import (
 from relu_options.fitting.smoothing import choose_smoothing, reference_smoothing
 
 NARROWEST = 0.125  # bandwidth at the forward, in at-the-money total volatilities
-REACH = 6.0  # kinks reach this many at-the-money total volatilities from the forward
+REACH = 5.0  # kinks reach this many at-the-money total volatilities from the forward
 BEYOND = 2.0  # and this many of the outermost quote's beyond that quote
 VOLATILITY_UNIT = 0.01  # tolerance of a mid, as a total volatility
 LEAST_VEGA = 1e-6
-ROUGH_TOLERANCE = 0.1  # of the first solution, which only chooses the smoothing
-PUSH = 1e-3  # by how much it is pushed off its bounds before the second one
+ROUGH_TOLERANCE = 1.0  # of the first solution, which only chooses the smoothing
+WARMTH = 0.01  # how far a known solution is pushed off its bounds
+CENTRALITY = 1e-5  # duality gap to start from, relative to the objective there
 TOLERANCE = 1e-10
 PENALTY = 1e4  # price of leaving a spread, per half-spread
 MARGIN = (
@@ -111,6 +112,7 @@ class CurveSolution:
         fitted: Fitted prices at the quotes, of shape `(m,)`.
         smoothing: `lambda` in units of the reference.
         at_the_money: Total volatility at the forward.
+        inside: Whether the fitted prices are inside every spread.
         objective: Of the programme.
         gap: Relative duality gap.
         residual: Largest relative violation of the identities before rounding.
@@ -123,6 +125,7 @@ class CurveSolution:
     fitted: jax.Array
     smoothing: jax.Array
     at_the_money: jax.Array
+    inside: jax.Array
     objective: jax.Array
     gap: jax.Array
     residual: jax.Array
@@ -200,7 +203,6 @@ def _interpolated_smile(x, total_volatility, telling):
     return lambda at: jnp.interp(at, abscissae, ordinates)
 
 
-@partial(jax.jit, static_argnames="n")
 def fit_mids(
     quotes: NormalisedQuotes, smoothing: jax.Array, narrowest: jax.Array, *, n: int
 ) -> tuple[CurveSolution, Programme]:
@@ -219,52 +221,62 @@ def fit_mids(
     count = jnp.sum(quotes.weight > 0.0)
     reference = reference_smoothing(count)
     automatic = jnp.isnan(smoothing)
-    trial = jnp.where(automatic, 3.0, smoothing) * reference
+    trial = jnp.where(automatic, 1.0, smoothing) * reference
 
     gram = programme.design.T @ programme.design
     gradient = -programme.design.T @ programme.data
-    program = _quadratic_program(programme, gram, gradient, trial)
-    start = starting_point(program, jnp.full(n, 1.0 / n))
-    rough = solve(program, start, tolerance=ROUGH_TOLERANCE)
-    at = rough.iterate
-    pull = gram @ at.x + gradient
-    chosen = choose_smoothing(
-        gram=gram,
-        roughness=programme.roughness,
-        equality=programme.equality,
-        springs=at.z / at.x,
-        pull=pull,
-        squared_residual=jnp.sum((programme.design @ at.x - programme.data) ** 2),
-        count=count,
-        smoothing=trial,
+    start = _heavy_tailed(
+        programme, _quadratic_program(programme, gram, gradient, trial)
     )
-    chosen = jnp.where(automatic, chosen, trial)
-    program = _quadratic_program(programme, gram, gradient, chosen)
-    pushed = replace(at, x=at.x + PUSH / n, z=at.z + PUSH * jnp.mean(at.z))
-    final = solve(program, pushed, tolerance=TOLERANCE)
-    steps = rough.steps + final.steps
-    return _curve_solution(programme, final, chosen / reference, steps), programme
+
+    def choose(at: Iterate) -> jax.Array:
+        residual = programme.design @ at.x - programme.data
+        return choose_smoothing(
+            gram=gram,
+            roughness=programme.roughness,
+            equality=programme.equality,
+            weights=at.x,
+            springs=at.z / at.x,
+            squared_residual=residual @ residual,
+            count=count,
+            smoothing=trial,
+        )
+
+    # One loop for both solutions compiles in half of the time that two take.
+    def stage(carry, tolerance):
+        at, smoothing = carry
+        program = _quadratic_program(programme, gram, gradient, smoothing)
+        solution = solve(program, at, tolerance=tolerance)
+        at = solution.iterate
+        first = automatic & (tolerance == ROUGH_TOLERANCE)
+        chosen = jax.lax.cond(first, choose, lambda _: smoothing, at)
+        return (at, chosen), solution
+
+    stages = jnp.array([ROUGH_TOLERANCE, TOLERANCE])
+    (_, chosen), solutions = jax.lax.scan(stage, (start, trial), stages)
+    final = jax.tree.map(lambda each: each[-1], solutions)
+    steps = solutions.steps.sum()
+    solution = _curve_solution(quotes, programme, final, chosen / reference, steps)
+    return solution, programme
 
 
-@jax.jit
 def fit_inside(
-    quotes: NormalisedQuotes, programme: Programme, smoothing: jax.Array
+    quotes: NormalisedQuotes, programme: Programme, solution: CurveSolution
 ) -> CurveSolution:
     """Fit with the spreads as elastic bounds: inside every spread if a curve can be.
 
     Args:
         quotes: The quotes, padded.
         programme: Of `fit_mids`.
-        smoothing: `lambda` in units of the reference.
+        solution: Of `fit_mids`.
 
     Returns:
         The solution.
     """
     count = jnp.sum(quotes.weight > 0.0)
-    chosen = smoothing * reference_smoothing(count)
+    chosen = solution.smoothing * reference_smoothing(count)
     gram = programme.design.T @ programme.design
     gradient = -programme.design.T @ programme.data
-    n = gram.shape[0]
     two_sided = jnp.isfinite(quotes.lower) & jnp.isfinite(quotes.upper)
     bounded = (quotes.weight > 0.0) & two_sided
     # Rows in half-spreads, whatever the weights; nothing binds the padding.
@@ -281,9 +293,47 @@ def fit_inside(
         upper=centre + reach,
         penalty=jnp.full(centre.shape, PENALTY),
     )
-    start = starting_point(program, jnp.full(n, 1.0 / n))
+    start = _warm_start(program, solution.weights, _heavy_tailed(programme, program))
     final = solve(program, start, tolerance=TOLERANCE)
-    return _curve_solution(programme, final, smoothing, final.steps)
+    steps = solution.steps + final.steps
+    return _curve_solution(quotes, programme, final, solution.smoothing, steps)
+
+
+def _heavy_tailed(programme: Programme, program: QuadraticProgram) -> Iterate:
+    """Where to start: weights of a Cauchy law, near the central path.
+
+    No weight is then many orders of magnitude from its solution in the direction that
+    is slow to come back from, which halves the steps.
+    """
+    grid = programme.grid
+    deviations = grid.log_moneyness / programme.at_the_money
+    weights = grid.bandwidths / (1.0 + deviations**2) / jnp.maximum(1.0, grid.moneyness)
+    weights = weights / weights.sum()
+    start = starting_point(program, weights)
+    gap = CENTRALITY * program.objective(weights, start.excess)
+    return replace(start, z=gap / weights.shape[0] / weights)
+
+
+def _warm_start(
+    program: QuadraticProgram, weights: jax.Array, fallback: Iterate
+) -> Iterate:
+    """Near the central path, at weights that solve the programme without its rows."""
+    weights = weights + WARMTH * (fallback.x - weights)
+    start = starting_point(program, weights)
+    n = weights.shape[0]
+    objective = program.objective(weights, jnp.zeros_like(start.excess))
+    product = 0.1 * objective / n  # of each unknown and its multiplier
+    excess = start.excess - 1.0 + WARMTH
+    slack = start.slack - 1.0 + WARMTH
+    slack_dual = jnp.minimum(product / slack, program.penalty / 4.0)
+    return replace(
+        start,
+        z=product / weights,
+        excess=excess,
+        excess_dual=program.penalty - slack_dual.sum(0),
+        slack=slack,
+        slack_dual=slack_dual,
+    )
 
 
 def _quadratic_program(programme, gram, gradient, smoothing) -> QuadraticProgram:
@@ -299,19 +349,26 @@ def _quadratic_program(programme, gram, gradient, smoothing) -> QuadraticProgram
 
 
 def _curve_solution(
-    programme: Programme, final: Solution, smoothing: jax.Array, steps: jax.Array
+    quotes: NormalisedQuotes,
+    programme: Programme,
+    final: Solution,
+    smoothing: jax.Array,
+    steps: jax.Array,
 ) -> CurveSolution:
     """Settle the last bits of the identities and collect the statistics."""
     kinks = programme.grid.moneyness
     weights = _tilted(final.iterate.x, kinks)
-    root = jnp.where(programme.tolerance > 0.0, programme.tolerance, 1.0)
+    unit = jnp.where(quotes.weight > 0.0, jnp.sqrt(quotes.weight), 1.0)
+    fitted = programme.design @ weights * programme.tolerance / unit
+    outside = (fitted < quotes.lower) | (fitted > quotes.upper)
     return CurveSolution(
         kinks=kinks,
         weights=weights,
         bandwidths=programme.grid.bandwidths,
-        fitted=programme.design @ weights * root,
+        fitted=fitted,
         smoothing=smoothing,
         at_the_money=programme.at_the_money,
+        inside=~jnp.any(outside & (quotes.weight > 0.0)),
         objective=final.objective,
         gap=final.gap,
         residual=final.residual,

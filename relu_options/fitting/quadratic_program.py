@@ -160,7 +160,7 @@ def solve(
     program: QuadraticProgram,
     start: Iterate,
     *,
-    tolerance: float,
+    tolerance: float | jax.Array,
     max_steps: int = 60,
 ) -> Solution:
     """Solve the programme from an interior point.
@@ -191,30 +191,42 @@ def solve(
     )
     start = _scale_duals(start, 1.0 / unit)
 
-    def measure(iterate):
+    # Stationarity is linear: a step of length a leaves 1 - a of what was violated.
+    stationary, stationary_excess, _, _ = _residuals(program, start)
+    violated = start.x @ jnp.abs(stationary) + start.excess @ jnp.abs(stationary_excess)
+
+    def measure(iterate, remaining):
         objective = program.objective(iterate.x, iterate.excess)
-        gap = iterate.gap / jnp.maximum(jnp.abs(objective), 1e-18)
+        gap = iterate.gap + remaining * violated
+        gap = gap / jnp.maximum(jnp.abs(objective), 1e-18)
         return gap, _relative_residual(program, iterate)
 
     def proceed(carry):
-        _, _, best_merit, steps, stalled = carry
+        _, _, _, _, best_merit, steps, stalled = carry
         return (best_merit > tolerance) & (steps < max_steps) & (stalled < STALL)
 
     def step(carry):
-        before, best, best_merit, steps, stalled = carry
-        iterate = _predictor_corrector(program, before)
-        merit = jnp.maximum(*measure(iterate))
+        before, remaining, best, best_remaining, best_merit, steps, stalled = carry
+        iterate, length = _predictor_corrector(program, before)
+        remaining = remaining * (1.0 - length)
+        merit = jnp.maximum(*measure(iterate, remaining))
         better = merit < best_merit
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), iterate, best)
+        best, best_remaining = jax.tree.map(
+            lambda new, old: jnp.where(better, new, old),
+            (iterate, remaining),
+            (best, best_remaining),
+        )
         # At the limit of the digits the gap stops falling and then drifts.
         moving = better | (iterate.gap < 0.9 * before.gap) | (steps < PATIENCE)
         stalled = jnp.where(moving, 0, stalled + 1)
         stalled = jnp.where(jnp.isfinite(merit), stalled, STALL)
-        return iterate, best, jnp.fmin(merit, best_merit), steps + 1, stalled
+        best_merit = jnp.fmin(merit, best_merit)
+        return iterate, remaining, best, best_remaining, best_merit, steps + 1, stalled
 
-    carry = (start, start, jnp.asarray(jnp.inf), jnp.asarray(0), jnp.asarray(0))
-    _, best, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
-    gap, residual = measure(best)
+    one, zero = jnp.asarray(1.0), jnp.asarray(0)
+    carry = (start, one, start, one, jnp.asarray(jnp.inf), zero, zero)
+    _, _, best, remaining, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
+    gap, residual = measure(best, remaining)
     objective = program.objective(best.x, best.excess) * unit
     return Solution(_scale_duals(best, unit), objective, gap, residual, steps)
 
@@ -253,8 +265,10 @@ def _relative_residual(program: QuadraticProgram, at: Iterate) -> jax.Array:
     return jnp.maximum(worst, jnp.max(jnp.abs(slack) / reach, initial=0.0))
 
 
-def _predictor_corrector(program: QuadraticProgram, at: Iterate) -> Iterate:
-    """One step of Mehrotra's method: one factorisation, two solves."""
+def _predictor_corrector(
+    program: QuadraticProgram, at: Iterate
+) -> tuple[Iterate, jax.Array]:
+    """One step of Mehrotra's method: one factorisation, two solves; and its length."""
     direction = _newton_system(program, at)
     count = at.x.shape[0] + 3 * at.excess.shape[0]
 
@@ -264,7 +278,7 @@ def _predictor_corrector(program: QuadraticProgram, at: Iterate) -> Iterate:
     centring = (ahead.gap / at.gap) ** 3
     step = direction(centring * at.gap / count, affine)
     length = jnp.minimum(1.0, STEP_FRACTION * _longest_step(at, step))
-    return jax.tree.map(lambda v, dv: v + length * dv, at, step)
+    return jax.tree.map(lambda v, dv: v + length * dv, at, step), length
 
 
 def _newton_system(program: QuadraticProgram, at: Iterate):
