@@ -165,8 +165,8 @@ def padded(payoff: Payoff) -> ro.ReLUNetwork:
 def expectation_by_quadrature(payoff: Payoff, curve) -> float:
     """Payoff times density, by Gauss-Legendre on panels that end at the strikes."""
     deviation = curve.implied_volatility(curve.forward) * np.sqrt(curve.time_to_expiry)
-    reach = np.array([-16.0, 12.0]) * deviation
-    edges = np.linspace(*(np.log(curve.forward) + reach), 320)
+    middle = np.log(curve.forward)
+    edges = np.linspace(middle - 16.0 * deviation, middle + 12.0 * deviation, 320)
     kinks = np.log(payoff.strikes)
     # A kink takes the place of the nearest edge, so that all shapes are the same.
     for kink in kinks:

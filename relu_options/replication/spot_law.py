@@ -1,0 +1,63 @@
+"""The risk-neutral law of the spot at expiry, as spots with probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from relu_options.curves import PriceCurve
+
+_NODES = 8  # of Gauss-Legendre quadrature, in each panel
+_REACH = 7.5  # bandwidths beyond a kink: beyond lies a probability of 3e-14
+_PANELS = 400  # at most, besides those that end at breaks
+
+
+@dataclass(frozen=True, eq=False)
+class SpotLaw:
+    """Spots and probabilities that stand for the law of a curve.
+
+    Attributes:
+        spots: Increasing, of shape `(m,)`, in currency units.
+        probabilities: Of shape `(m,)`.
+    """
+
+    spots: np.ndarray
+    probabilities: np.ndarray
+
+    @staticmethod
+    def of(curve: PriceCurve, breaks: np.ndarray) -> SpotLaw:
+        """Gauss-Legendre quadrature of the density, on panels that end at the breaks.
+
+        Expectations of functions that are smooth between the breaks are exact to about
+        1e-13. A curve with sharp kinks has no density: its law is its state prices.
+
+        Args:
+            curve: The curve.
+            breaks: Spots at which what is to be averaged has kinks, of any shape.
+        """
+        network = curve.network
+        kinks, masses, width = (
+            np.asarray(values, float)
+            for values in (network.kinks, network.weights, network.bandwidths)
+        )
+        if not (width > 0.0).all():
+            order = np.argsort(kinks)
+            return SpotLaw(kinks[order], masses[order] / masses.sum())
+        present = masses > 1e-15 * masses.sum()
+        centre, width = np.log(kinks[present]), width[present]
+        low, high = np.min(centre - _REACH * width), np.max(centre + _REACH * width)
+        panels = int(np.ceil((high - low) / (0.75 * width.min())))
+        edges = np.linspace(low, high, 1 + min(panels, _PANELS))
+        breaks = np.ravel(breaks)
+        inside = np.log(breaks[breaks > 0.0])
+        inside = inside[(inside > low) & (inside < high)]
+        edges = np.union1d(edges, inside)
+        edges = edges[np.append(True, np.diff(edges) > 1e-12)]
+        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+        half, middle = 0.5 * np.diff(edges), 0.5 * (edges[1:] + edges[:-1])
+        spots = np.exp(middle[:, None] + half[:, None] * nodes).ravel()
+        measure = (half[:, None] * weights).ravel() * spots
+        return SpotLaw(spots, measure * np.asarray(curve.density(spots)))
