@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from relu_options.payoffs import Payoff, SmoothPayoff
     from relu_options.portfolio import StrikePortfolio
     from relu_options.replication import LotTerms, price_interval, prune, replicate
+    from relu_options.variance import variance_strip
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ _HOMES = {
     "prune": "replication",
     "read_chain": "market_data",
     "replicate": "replication",
+    "variance_strip": "variance",
 }
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "prune",
     "read_chain",
     "replicate",
+    "variance_strip",
 ]
 
 

@@ -11,16 +11,12 @@ import pytest
 import relu_options as ro
 from relu_options import payoffs
 from relu_options.errors import ArbitrageError
-from relu_options.replication import (
-    Instruments,
-    Regression,
-    SpotLaw,
-    best_strikes,
-    least_error_bound,
-    least_largest_error,
-)
-from relu_options.replication.pieces import MOST_BREAKS
+from relu_options.replication import least_largest_error
+from relu_options.replication.few_strikes import best_strikes
+from relu_options.replication.instruments import Instruments
+from relu_options.replication.pieces import MOST_BREAKS, Regression, least_error_bound
 from relu_options.replication.quadratic import penalised_regression
+from relu_options.replication.spot_law import SpotLaw
 
 MARKET = Path(__file__).parents[2] / "shared" / "market"
 needs_market = pytest.mark.skipif(

@@ -53,6 +53,23 @@ class DominatingHedge:
             spot: `spot` and `probability`. They add up to one, and to the forward
             together with `at_infinity`.
         at_infinity: Part of the forward that is due to spots beyond any bound.
+
+    Examples:
+        With options struck at 90 and 110 only, a straddle at 100 cannot be worth more
+        than under the law that puts the spot far out.
+
+        >>> import relu_options as ro
+        >>> quotes = pd.DataFrame({"strike": [90.0, 100.0, 110.0],
+        ...                        "option_type": ["put", "call", "call"],
+        ...                        "bid": [0.9, 3.9, 0.8], "ask": [1.1, 4.1, 1.0]})
+        >>> prepared = ro.prepare_quotes(quotes, forward=100.0, discount_factor=1.0,
+        ...                              time_to_expiry=0.25)
+        >>> hedge = ro.replicate(ro.payoffs.straddle(100.0), prepared, method="super",
+        ...                      strikes=[90.0, 110.0])
+        >>> hedge.portfolio
+        StrikePortfolio(10 cash; 1 put 90, 1 call 110; costs 12.1)
+        >>> round(float(hedge.reprice(np.array([110.0]), np.array([True]))[0]), 6)
+        1.0
     """
 
     portfolio: StrikePortfolio

@@ -161,6 +161,13 @@ def least_largest_error(
     Raises:
         ValueError: If the payoff is neither convex nor concave, or there are not that
             many strikes.
+
+    Examples:
+        The chord of a square over a width of 1 is up to 1/4 above it.
+
+        >>> from relu_options.payoffs import power
+        >>> least_largest_error(power(2.0), np.linspace(0.0, 4.0, 9), 3)
+        (0.125, array([0, 2, 4, 6, 8]))
     """
     if not 0 <= count <= len(strikes) - 2:
         raise ValueError(

@@ -37,6 +37,10 @@ class LotTerms:
         fee: Paid for each contract, in currency units today.
         ticket: Paid for each option that is traded, in currency units today.
         time_limit: Seconds after which the best hedge so far is returned.
+
+    Examples:
+        >>> LotTerms(multiplier=100.0, fee=0.65).whole
+        True
     """
 
     multiplier: float = 1.0
@@ -75,6 +79,20 @@ class LotHedge:
         fees: Fees and tickets, in currency units today.
         best_possible: No hedge on these terms costs less (or brings more, if it is
             below), in currency units today.
+
+    Examples:
+        Ten straddles between the listed strikes, in contracts of one.
+
+        >>> import relu_options as ro
+        >>> curve = ro.BlackScholesCurve(volatility=0.2, forward=100.0,
+        ...                              time_to_expiry=0.25)
+        >>> hedge = ro.replicate(10.0 * ro.payoffs.straddle(102.0), curve,
+        ...                      method="super", strikes=[95.0, 100.0, 105.0],
+        ...                      lots=LotTerms(ticket=0.5))
+        >>> hedge.portfolio
+        StrikePortfolio(1020 cash, -10 forwards; 12 call 100, 8 call 105; costs 84.3653)
+        >>> hedge.gap < 1e-4 * hedge.cost
+        True
     """
 
     portfolio: StrikePortfolio

@@ -36,6 +36,14 @@ class QuadraticHedge:
         unhedged_error: The same with cash and forward alone.
         lower_bound: What the root mean square is not below with any choice of as many
             of the listed strikes; None if all were used.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> curve = ro.BlackScholesCurve(volatility=0.2, forward=100.0,
+        ...                              time_to_expiry=0.25)
+        >>> hedge = ro.replicate(ro.payoffs.call(102.0), curve, strikes=[100.0, 105.0])
+        >>> round(hedge.rms_error, 4), round(hedge.share_explained, 4)
+        (0.2531, 0.993)
     """
 
     portfolio: StrikePortfolio
