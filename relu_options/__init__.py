@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
     from relu_options.payoffs import Payoff, SmoothPayoff
     from relu_options.portfolio import StrikePortfolio
-    from relu_options.replication import LotTerms, price_interval, prune, replicate
+    from relu_options.replication import (
+        LotTerms,
+        bermudan_hedge,
+        fit_payoff,
+        price_interval,
+        prune,
+        replicate,
+    )
     from relu_options.variance import variance_strip
 
 __version__ = "0.1.0"
@@ -44,10 +51,12 @@ _HOMES = {
     "SmoothPayoff": "payoffs",
     "StrikePortfolio": "portfolio",
     "add_greeks": "greeks_table",
+    "bermudan_hedge": "replication",
     "bundled_chain": "market_data",
     "decompose": "decomposition",
     "fit_curve": "fitting.curve",
     "fit_curves": "fitting.curve",
+    "fit_payoff": "replication",
     "prepare_quotes": "market_data",
     "price_interval": "replication",
     "prune": "replication",
@@ -70,11 +79,13 @@ __all__ = [
     "activations",
     "add_greeks",
     "bachelier",
+    "bermudan_hedge",
     "black_scholes",
     "bundled_chain",
     "decompose",
     "fit_curve",
     "fit_curves",
+    "fit_payoff",
     "payoffs",
     "prepare_quotes",
     "price_interval",
