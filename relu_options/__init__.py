@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from relu_options import activations, bachelier, black_scholes, payoffs
     from relu_options.curves import BlackScholesCurve, PriceCurve
     from relu_options.decomposition import decompose
+    from relu_options.fitting.convex import fit_convex
     from relu_options.fitting.curve import fit_curve, fit_curves
     from relu_options.greeks_table import add_greeks
     from relu_options.market_data import (
@@ -54,6 +55,7 @@ _HOMES = {
     "bermudan_hedge": "replication",
     "bundled_chain": "market_data",
     "decompose": "decomposition",
+    "fit_convex": "fitting.convex",
     "fit_curve": "fitting.curve",
     "fit_curves": "fitting.curve",
     "fit_payoff": "replication",
@@ -83,6 +85,7 @@ __all__ = [
     "black_scholes",
     "bundled_chain",
     "decompose",
+    "fit_convex",
     "fit_curve",
     "fit_curves",
     "fit_payoff",

@@ -47,6 +47,8 @@ def _fit(options: argparse.Namespace) -> None:
     print(f"discount factor  {curve.discount_factor:.8f}")
     if curve.fit is not None and curve.fit.quotes.has_spreads:
         print(f"inside spread    {curve.share_inside:.2%}")
+    error, least = 1e4 * curve.volatility_error, 1e4 * curve.least_error
+    print(f"volatility error {error:.2f} bp (least possible {least:.2f} bp)")
     print(f"certificate      {curve.certificate}")
     picture = Path(options.output).with_suffix(".png")
     mpl.use("Agg")

@@ -50,6 +50,7 @@ class FitReport:
         steps: Interior-point steps.
         gap: Relative duality gap reached.
         objective: Value of the programme's objective.
+        unsmoothed: Fits the curve of least volatility error; see `least_error`.
 
     Examples:
         >>> import relu_options as ro
@@ -67,13 +68,26 @@ class FitReport:
     steps: int
     gap: float
     objective: float
+    unsmoothed: Callable[[], float] = field(repr=False)
+
+    @cached_property
+    def least_error(self) -> float:
+        """Least volatility error that any arbitrage-free curve has on these quotes.
+
+        That part of `PriceCurve.volatility_error` is the quotes' own; the rest is the
+        price of a smooth density, or of staying inside the spreads. It takes a second
+        fit, made when first asked for.
+        """
+        return self.unsmoothed()
 
 
 @dataclass(frozen=True, eq=False)
 class PriceCurve:
     r"""Option prices of one expiry, $C(K) = \sum_j p_j \varphi_{h_j}(s_j, K)$.
 
-    Methods take strikes as numbers, arrays or pandas Series, and return the same.
+    Methods take strikes as numbers, arrays or pandas Series, and return the same. A
+    curve is a pytree of its network, forward, discount factor and time to expiry: what
+    is evaluated at strikes can be compiled, mapped and differentiated.
 
     Attributes:
         network: Call prices by strike, in currency paid today.
@@ -104,8 +118,7 @@ class PriceCurve:
 
     def implied_volatility(self, strike: Any) -> Numeric:
         """Black-Scholes volatility, annualised, 0.2 meaning 20%."""
-        root = float(np.sqrt(self.time_to_expiry))
-        return self._evaluate(_total_volatility, strike) / root
+        return self._evaluate(_total_volatility, strike) / self.time_to_expiry**0.5
 
     def delta(self, strike: Any, is_call: bool = True) -> Numeric:
         r"""Derivative of the price in the forward, the curve moving with it.
@@ -292,6 +305,19 @@ class PriceCurve:
         difference = quotes["fitted_volatility"] - quotes["implied_volatility"]
         return float(np.sqrt(np.mean(np.square(difference[quotes["bid"] != 0.0]))))
 
+    @property
+    def least_error(self) -> float:
+        """Least volatility error that any arbitrage-free curve has on these quotes.
+
+        Compare with `volatility_error`. It takes a second fit, made on first use.
+
+        Raises:
+            ValueError: If the curve was not fitted to quotes.
+        """
+        if self.fit is None:
+            raise ValueError("the curve has no quotes: it was not fitted to any")
+        return self.fit.least_error
+
     def to_frame(self, strikes: Iterable[float] | None = None) -> pd.DataFrame:
         """Prices, volatilities, Greeks and probabilities by strike."""
         if strikes is None:
@@ -405,8 +431,8 @@ class PriceCurve:
 
     def _evaluate(self, formula: Callable, argument: Any) -> Numeric:
         """Apply `formula(network, forward, x)` to numbers, arrays or a Series."""
-        if isinstance(argument, Tracer):
-            return formula(self.network, self.forward, argument)
+        if any(isinstance(one, Tracer) for one in (argument, *jax.tree.leaves(self))):
+            return formula(self.network, self.forward, jnp.asarray(argument))
         array = np.asarray(argument, float)
         restore = _restorer((argument,), array.shape)
         flat = array.reshape(-1)
@@ -468,7 +494,9 @@ def _distribution(network, forward, strike):
 def _quantile(network, forward, probability):
     """Bisection in log-moneyness; the bracket is ten bandwidths beyond the kinks."""
     width = 10.0 * network.bandwidths + 1e-12
-    low = jnp.full(probability.shape, jnp.min(jnp.log(network.kinks) - width))
+    positive = network.kinks > 0.0  # an unsmoothed network may have an atom at zero
+    lowest = jnp.where(positive, jnp.log(network.kinks) - width, jnp.inf)
+    low = jnp.full(probability.shape, jnp.min(lowest))
     high = jnp.full(probability.shape, jnp.max(jnp.log(network.kinks) + width))
 
     def bisect(_, bracket):
@@ -481,7 +509,9 @@ def _quantile(network, forward, probability):
     inside = (probability > 0.0) & (probability < 1.0)
     ends = jnp.where(probability == 0.0, 0.0, jnp.inf)
     ends = jnp.where((probability == 0.0) | (probability == 1.0), ends, jnp.nan)
-    return jnp.where(inside, jnp.exp(0.5 * (low + high)), ends)
+    value = jnp.exp(0.5 * (low + high))
+    at_zero = jnp.where(positive, 0.0, network.weights).sum() / network.mass
+    return jnp.where(inside, jnp.where(probability <= at_zero, 0.0, value), ends)
 
 
 class BlackScholesCurve(PriceCurve):
@@ -517,3 +547,20 @@ class BlackScholesCurve(PriceCurve):
             jnp.array([volatility * np.sqrt(time_to_expiry)]),
         )
         super().__init__(network, forward, discount_factor, time_to_expiry, expiry)
+
+
+def _leaves(curve: PriceCurve) -> tuple[tuple, tuple]:
+    """The numbers of a curve, and what comes with them."""
+    numbers = curve.network, curve.forward, curve.discount_factor, curve.time_to_expiry
+    return numbers, (curve.expiry, curve.fit)
+
+
+def _from_leaves(kind: type[PriceCurve], attached: tuple, numbers: tuple) -> PriceCurve:
+    """The curve again; of a subclass, without its own constructor."""
+    curve = object.__new__(kind)
+    PriceCurve.__init__(curve, *numbers, *attached)
+    return curve
+
+
+for _kind in (PriceCurve, BlackScholesCurve):
+    jax.tree_util.register_pytree_node(_kind, _leaves, partial(_from_leaves, _kind))

@@ -165,16 +165,3 @@ def test_unsmoothed_fit_reaches_the_least_error_any_curve_can_have():
     assert 1e4 * exact.volatility_error == pytest.approx(31.47, rel=0.01)
     smooth = ro.fit_curve(quotes, **terms)
     assert exact.volatility_error < smooth.volatility_error < 38e-4
-
-
-@needs_market
-def test_every_spx_quote_is_inside_its_spread():
-    chain = ro.read_chain(
-        MARKET / "spx_2019-05-18_cboe_quotedata_body.csv.gz",
-        quote_time="2019-05-17 16:15",
-    )
-    curves = [ro.fit_curve(one) for one in chain]
-    assert len(curves) == 39
-    assert all(curve.certificate for curve in curves)
-    inside = np.concatenate([curve.quotes["inside"].to_numpy() for curve in curves])
-    assert inside.mean() >= 0.999

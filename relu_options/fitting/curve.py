@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,7 +34,8 @@ from relu_options.networks import PriceNetwork
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController as Controller
 
-BUCKETS = (32, 64, 128, 192, 256, 384, 512, 1024, 2048)  # padded numbers of quotes
+BUCKETS = (128, 256, 512, 2048)  # padded numbers of quotes
+KINK_BUCKETS = (32, 64, *BUCKETS)  # the same for unsmoothed fits, with a kink at each
 SHORT_JOB = 200  # curves that are fitted before a progress bar would be read
 ACCEPTABLE_GAP = 1e-6
 
@@ -225,15 +226,17 @@ def _prepared(
         raise QuoteError(f"table {position} of the curves: {error}") from error
 
 
-def _normalised(quotes: ExpiryQuotes) -> NormalisedQuotes:
+def _normalised(
+    quotes: ExpiryQuotes, buckets: tuple[int, ...] = BUCKETS
+) -> NormalisedQuotes:
     """Sorted, in units of the discounted forward, padded to a bucket."""
     order = np.argsort(quotes.strike)
     unit = 1.0 / (quotes.discount_factor * quotes.forward)
     count = len(quotes)
-    size = next((bucket for bucket in BUCKETS if bucket >= count), None)
+    size = next((bucket for bucket in buckets if bucket >= count), None)
     if size is None:
         raise QuoteError(
-            f"{count} strikes exceed the {BUCKETS[-1]} that one fit takes; "
+            f"{count} strikes exceed the {buckets[-1]} that one fit takes; "
             "thin them out"
         )
 
@@ -301,23 +304,50 @@ def _finished(quotes, normalised, network, solution, programme) -> PriceCurve:
         steps=int(solution.steps),
         gap=float(solution.gap),
         objective=float(solution.objective),
+        unsmoothed=partial(_least_error, quotes),
     )
     return _curve(quotes, network, report)
 
 
+def _least_error(quotes: ExpiryQuotes) -> float:
+    """The volatility error of the unsmoothed fit to the mids, whatever the spreads.
+
+    Quotes with a bid of zero do not count: their mid says little about the volatility.
+    """
+    told = quotes.bid != 0.0
+    if not told.any():
+        return np.nan
+    nothing = np.full(int(told.sum()), np.nan)
+    volatilities = quotes.implied_volatility
+    mids = replace(
+        quotes,
+        labels=quotes.labels[told],
+        strike=quotes.strike[told],
+        is_call=quotes.is_call[told],
+        bid=nothing,
+        ask=nothing,
+        mid=quotes.mid[told],
+        implied_volatility=None if volatilities is None else volatilities[told],
+        converted=quotes.converted[told],
+        _rows=quotes._rows[told],
+    )
+    with _blas().limit(limits=1):
+        return _fit_unsmoothed(mids).volatility_error
+
+
 def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
-    normalised = _normalised(quotes)
+    normalised = _normalised(quotes, KINK_BUCKETS)
     moneyness = np.sort(quotes.strike / quotes.forward)
     last = max(moneyness[-1], 1.0)
     extra = normalised.mid.shape[0] - len(quotes)
     far = last * np.geomspace(BEYOND_LAST[0], BEYOND_LAST[-1], len(BEYOND_LAST) + extra)
     kinks = np.concatenate([[0.0], moneyness, far])
     fit = _compiled(fit_exactly, in_volatility=not quotes.has_spreads)
-    solution, _ = fit(normalised, kinks)
+    weights, solution = fit(normalised, kinks)
     network = PriceNetwork(
         kinks=jnp.asarray(kinks * quotes.forward),
-        weights=solution.iterate.x * quotes.discount_factor,
-        bandwidths=jnp.zeros_like(solution.iterate.x),
+        weights=weights * quotes.discount_factor,
+        bandwidths=jnp.zeros_like(weights),
     )
     report = FitReport(
         quotes=quotes,
@@ -325,6 +355,7 @@ def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
         steps=int(solution.steps),
         gap=float(solution.gap),
         objective=float(solution.objective),
+        unsmoothed=partial(_least_error, quotes),
     )
     return _curve(quotes, network, report)
 

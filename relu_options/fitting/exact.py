@@ -22,6 +22,7 @@ from relu_options.fitting.programme import (
     TOLERANCE,
     VOLATILITY_UNIT,
     NormalisedQuotes,
+    tilted,
 )
 from relu_options.fitting.quadratic_program import (
     QuadraticProgram,
@@ -41,7 +42,7 @@ LINEARISATIONS = 4
 
 def fit_exactly(
     quotes: NormalisedQuotes, kinks: jax.Array, *, in_volatility: bool
-) -> tuple[Solution, jax.Array]:
+) -> tuple[jax.Array, Solution]:
     """Fit a ReLU price network with the given kinks to normalised quotes.
 
     Args:
@@ -50,7 +51,7 @@ def fit_exactly(
         in_volatility: Whether mids are fitted in volatility, as against in price.
 
     Returns:
-        The last solution, whose unknowns are the weights, and the fitted prices.
+        The weights, of shape `(n,)`, and the last solution.
     """
     n = kinks.shape[0]
     moneyness = jnp.exp(quotes.log_moneyness)
@@ -104,9 +105,9 @@ def fit_exactly(
         return fitted, solution
 
     if in_volatility:
-        fitted, solutions = jax.lax.scan(
-            linearise, quotes.mid, length=LINEARISATIONS + 1
-        )
-        return jax.tree.map(lambda each: each[-1], solutions), fitted
-    unit_vega = VOLATILITY_UNIT * vega(quoted)
-    return fit(quotes.mid, jnp.where(bounded, half_spread, unit_vega))
+        _, solutions = jax.lax.scan(linearise, quotes.mid, length=LINEARISATIONS + 1)
+        solution = jax.tree.map(lambda each: each[-1], solutions)
+    else:
+        unit_vega = VOLATILITY_UNIT * vega(quoted)
+        solution, _ = fit(quotes.mid, jnp.where(bounded, half_spread, unit_vega))
+    return tilted(solution.iterate.x, kinks), solution

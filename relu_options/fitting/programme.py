@@ -357,7 +357,7 @@ def _curve_solution(
 ) -> CurveSolution:
     """Settle the last bits of the identities and collect the statistics."""
     kinks = programme.grid.moneyness
-    weights = _tilted(final.iterate.x, kinks)
+    weights = tilted(final.iterate.x, kinks)
     unit = jnp.where(quotes.weight > 0.0, jnp.sqrt(quotes.weight), 1.0)
     fitted = programme.design @ weights * programme.tolerance / unit
     outside = (fitted < quotes.lower) | (fitted > quotes.upper)
@@ -376,7 +376,7 @@ def _curve_solution(
     )
 
 
-def _tilted(weights: jax.Array, kinks: jax.Array) -> jax.Array:
+def tilted(weights: jax.Array, kinks: jax.Array) -> jax.Array:
     """Weights times a straight line, so that mass and mean are one up to rounding."""
     mass, mean = weights.sum(), weights @ kinks
     mass_error, mean_error = 1.0 - mass, 1.0 - mean

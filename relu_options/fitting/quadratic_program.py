@@ -34,6 +34,7 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 STEP_FRACTION = 0.995  # how much of the way to the boundary a step may go
 RIDGE = 4e-16  # added to the unit diagonal of the scaled matrix
 PATIENCE = 20  # steps in which an infeasible start may yet be far from moving
+RESOLUTION = 1e-9  # least objective, as a share of its constant, to measure gaps by
 STALL = 4  # steps without progress after which the best iterate is kept
 
 
@@ -108,7 +109,7 @@ class Solution:
     Attributes:
         iterate: The best iterate.
         objective: The objective there.
-        gap: Duality gap relative to the objective.
+        gap: Duality gap relative to the objective, or to `RESOLUTION` of its constant.
         residual: Largest violation of the optimality conditions that are equalities,
             relative to the size of their terms.
         steps: Number of steps taken.
@@ -169,7 +170,7 @@ def solve(
         program: The programme.
         start: Any iterate with positive parts, feasible or not; a previous solution of
             a similar programme saves steps if it was stopped early enough.
-        tolerance: Duality gap, relative to the objective, at which to stop.
+        tolerance: Relative duality gap at which to stop.
         max_steps: Steps after which to stop regardless.
 
     Returns:
@@ -198,7 +199,7 @@ def solve(
     def measure(iterate, remaining):
         objective = program.objective(iterate.x, iterate.excess)
         gap = iterate.gap + remaining * violated
-        gap = gap / jnp.maximum(jnp.abs(objective), 1e-18)
+        gap = gap / jnp.maximum(jnp.abs(objective), RESOLUTION * program.constant)
         return gap, _relative_residual(program, iterate)
 
     def proceed(carry):

@@ -1,0 +1,280 @@
+"""The convex programmes, against other solvers, published bounds and known truth."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import nnls
+from scipy.signal import find_peaks
+
+import relu_options as ro
+from relu_options.arbitrage import static_arbitrage_violations
+from relu_options.errors import QuoteError
+from relu_options.fitting import programme
+from relu_options.fitting.convex import fit_convex
+from relu_options.fitting.curve import _normalised
+from relu_options.fitting.grid import SPACING, kink_grid
+from relu_options.market_data import bundled_truth
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+MARKET = Path(__file__).parents[2] / "shared" / "market"
+needs_market = pytest.mark.skipif(
+    not MARKET.exists(), reason="the real quotes are not beside the project"
+)
+
+# File, volatility error at most (bp), least possible error (bp), modes at most.
+TABLES = [
+    ("sx5e_20100301_andreasen_huge.csv", 2.5, 1.05, 4),
+    ("tsla_20180615_exp20180720.csv", 20.0, 2.77, 4),
+    ("tsla_20180615_exp20200117.csv", 38.0, 31.46, 4),
+]
+
+fit_mids = jax.jit(partial(programme.fit_mids, n=64))
+
+
+@pytest.fixture(scope="module")
+def chain():
+    return ro.bundled_chain()
+
+
+@pytest.fixture(scope="module")
+def curves(chain):
+    return ro.fit_curves(chain)
+
+
+def test_kinks_reach_from_end_to_end(rng):
+    low = -np.exp(rng.uniform(-4, 2, 200))
+    high = np.exp(rng.uniform(-4, 2, 200))
+    narrowest = np.exp(rng.uniform(-7, 0, 200))
+    grids = jax.vmap(lambda a, b, c: kink_grid(40, low=a, high=b, narrowest=c))(
+        low, high, narrowest
+    )
+    np.testing.assert_allclose(grids.log_moneyness[:, 0], low, rtol=1e-9)
+    np.testing.assert_allclose(grids.log_moneyness[:, -1], high, rtol=1e-9)
+    assert (grids.narrowest <= narrowest * (1 + 1e-12)).all()
+    gaps = np.diff(grids.log_moneyness, axis=1)
+    wider = np.maximum(grids.bandwidths[:, 1:], grids.bandwidths[:, :-1])
+    assert (gaps <= 2.0 * SPACING * wider).all()
+
+
+@pytest.mark.parametrize("position", [1, 4, 6])
+def test_the_core_agrees_with_a_generic_solver(chain, position):
+    """On the same programme, to 1e-8 of the objective, or below it."""
+    pytest.importorskip("clarabel")
+    from benchmarks.peers.convex import solve_least_squares
+
+    quotes = _normalised(ro.prepare_quotes(chain[chain.slices[position]]))
+    solution, made = fit_mids(quotes, 1.0, 0.125)
+    counted = np.asarray(quotes.weight) > 0.0
+    smoothing = programme.reference_smoothing(counted.sum())
+    generic = solve_least_squares(
+        np.asarray(made.design)[counted],
+        np.asarray(made.data)[counted],
+        np.asarray(made.equality),
+        np.ones(2),
+        penalty=smoothing**2 * np.asarray(made.roughness),
+        accept_reduced=True,
+    )
+    excess = float(solution.objective) / generic.objective - 1.0
+    assert -1e-3 < excess < 1e-8
+    assert float(solution.gap) < 1e-8
+
+
+def test_convex_regression_agrees_with_an_active_set_method(rng):
+    for size in (4, 12, 30):
+        x = rng.uniform(50.0, 150.0, size)
+        y = np.abs(x - 100.0) + 5.0 * rng.standard_normal(size)
+        weights = rng.uniform(0.5, 2.0, size)
+        ordered = np.sort(x)
+        hinges = np.maximum(x[:, None] - ordered[1:-1], 0.0)
+        line = np.column_stack([np.ones(size), -np.ones(size), x, -x])
+        root = np.sqrt(weights)[:, None]
+        _, expected = nnls(np.hstack([line, hinges]) * root, y * root[:, 0])
+        network = fit_convex(x, y, weights=weights)
+        residual = np.sqrt(weights @ (np.asarray(network(x)) - y) ** 2)
+        assert residual <= expected * (1 + 1e-9)
+        assert (np.asarray(network.weights) >= 0.0).all()
+
+
+def test_convex_regression_keeps_slope_bounds_and_units(rng):
+    x = rng.uniform(50.0, 150.0, 40)
+    y = np.maximum(100.0 - x, 0.0) + rng.standard_normal(40)
+    network = fit_convex(x, y, slopes=(-0.8, -0.1))
+    ends = np.asarray(network.derivative(jnp.array([0.0, 1000.0])))
+    np.testing.assert_allclose(ends, [-0.8, -0.1], atol=1e-7)
+    scaled = fit_convex(10.0 * x, 1e-3 * y, slopes=(-0.8e-4, -0.1e-4))
+    np.testing.assert_allclose(1e3 * scaled(10.0 * x), network(x), atol=1e-6)
+    straight = fit_convex([1.0, 2.0, 2.0, 3.0], [1.0, 1.5, 2.5, 3.0])
+    np.testing.assert_allclose(straight(jnp.array([1.0, 2.5])), [1.0, 2.5], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "match"),
+    [
+        ([1.0, 2.0], [1.0], {}, "shapes"),
+        ([1.0, 1.0], [1.0, 2.0], {}, "two different"),
+        ([1.0, np.nan, 3.0], [1.0, 2.0, 3.0], {}, r"positions \[1\]"),
+        ([1.0, 2.0], [1.0, 2.0], {"slopes": (1.0, 0.0)}, "increasing"),
+        ([1.0, 2.0], [1.0, 2.0], {"weights": [1.0, 0.0]}, "weight"),
+    ],
+)
+def test_convex_regression_refuses(x, y, options, match):
+    with pytest.raises(ValueError, match=match):
+        fit_convex(x, y, **options)
+
+
+def test_many_curves_are_the_curves_one_by_one(chain, curves):
+    for one, many in zip(chain, curves, strict=True):
+        alone = ro.fit_curve(one)
+        np.testing.assert_array_equal(alone.network.weights, many.network.weights)
+        assert alone.expiry == many.expiry
+    with pytest.raises(ValueError, match="many tables"):
+        ro.fit_curves(chain[chain.slices[0]].to_frame())
+    with pytest.raises(QuoteError, match="table 1"):
+        ro.fit_curves([chain[chain.slices[0]], pd.DataFrame({"strike": [1.0]})])
+
+
+def test_more_smoothing_is_further_from_the_mids_and_less_rough(chain):
+    quotes = _normalised(ro.prepare_quotes(chain[chain.slices[4]]))
+    errors, rough = [], []
+    for smoothing in (0.1, 1.0, 10.0, 100.0):
+        solution, made = fit_mids(quotes, smoothing, 0.125)
+        residual = made.design @ solution.weights - made.data
+        errors.append(float(residual @ residual))
+        rough.append(float(solution.weights @ made.roughness @ solution.weights))
+    assert errors == sorted(errors)
+    assert rough == sorted(rough, reverse=True)
+
+
+def test_flat_volatility_is_recovered_at_any_level():
+    for volatility in (0.02, 0.3, 2.0):
+        total = volatility * np.sqrt(0.5)
+        strikes = 100.0 * np.exp(total * np.linspace(-2.0, 2.0, 25))
+        table = pd.DataFrame({"strike": strikes, "implied_volatility": volatility})
+        curve = ro.fit_curve(
+            table, forward=100.0, discount_factor=1.0, time_to_expiry=0.5
+        )
+        np.testing.assert_allclose(
+            curve.implied_volatility(strikes), volatility, rtol=5e-5
+        )
+
+
+def test_the_fit_is_near_the_truth_that_the_quotes_were_made_from(curves):
+    """Median error below a quarter of the half-spread, in volatility; and the law."""
+    truth = bundled_truth()
+    distances = []
+    for curve in curves:
+        quotes = curve.quotes[curve.quotes["bid"] > 0.0]
+        strike = quotes["strike"].to_numpy()
+        true = np.asarray(truth.true_volatility(curve.expiry, strike))
+        error = np.abs(curve.implied_volatility(strike) - true)
+        vega = ro.black_scholes.vega(
+            forward=curve.forward,
+            strike=strike,
+            time_to_expiry=curve.time_to_expiry,
+            volatility=true,
+            discount_factor=curve.discount_factor,
+        )
+        half_spread = 0.5 * (quotes["ask"] - quotes["bid"]) / vega
+        assert np.median(error / half_spread) < 0.25
+        low, high = curve.quantile([1e-5, 1.0 - 1e-5])
+        grid = np.linspace(low, high, 1001)
+        gap = np.abs(curve.density(grid) - truth.true_density(curve.expiry, grid))
+        distances.append(0.5 * np.trapezoid(gap, grid))
+    assert max(distances) < 0.05
+    assert np.median(distances) < 0.03
+
+
+def test_least_error_is_below_that_of_every_curve(curves):
+    for curve in curves[::3]:
+        assert 0.0 < curve.least_error < curve.volatility_error
+    flat = ro.BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=1.0)
+    with pytest.raises(ValueError, match="not fitted"):
+        _ = flat.least_error
+
+
+def test_curves_are_pytrees(curves):
+    curve = curves[4]
+    strikes = jnp.array([4800.0, 5200.0])
+    compiled = jax.jit(lambda c, k: c.price(k))(curve, strikes)
+    np.testing.assert_allclose(compiled, curve.price(np.asarray(strikes)), rtol=1e-14)
+    slope = jax.grad(lambda k: curve.price(k))(5000.0)
+    assert slope == pytest.approx(curve.strike_delta(5000.0), rel=1e-12)
+    flat = ro.BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=1.0)
+    doubled = jax.tree.map(lambda leaf: leaf, flat)
+    assert type(doubled) is ro.BlackScholesCurve
+    vega = jax.grad(
+        lambda v: ro.BlackScholesCurve(
+            volatility=v, forward=100.0, time_to_expiry=1.0
+        ).price(100.0)
+    )(0.2)
+    expected = ro.black_scholes.vega(
+        forward=100.0, strike=100.0, time_to_expiry=1.0, volatility=0.2
+    )
+    assert vega == pytest.approx(expected, rel=1e-10)
+
+
+def read_table(name: str) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """The expiries of a table of volatilities, with their terms."""
+    found = []
+    for time, rows in pd.read_csv(MARKET / name).groupby("t"):
+        table = rows[["strike", "iv"]].rename(columns={"iv": "implied_volatility"})
+        terms = {
+            "forward": float(rows["forward"].iloc[0]),
+            "discount_factor": 1.0,
+            "time_to_expiry": float(str(time)),
+        }
+        found.append((table, terms))
+    return found
+
+
+@needs_market
+@pytest.mark.parametrize(("name", "most", "least", "modes"), TABLES)
+def test_published_tables_are_fitted_closely_by_simple_densities(
+    name, most, least, modes
+):
+    errors, bounds, counts = [], [], []
+    for table, terms in read_table(name):
+        curve = ro.fit_curve(table, **terms)
+        errors.append(len(table) * curve.volatility_error**2)
+        bounds.append(len(table) * curve.least_error**2)
+        counts.append(len(table))
+        strikes = np.linspace(table["strike"].min(), table["strike"].max(), 2000)
+        density = np.asarray(curve.density(strikes)) * strikes
+        peaks, _ = find_peaks(density, prominence=0.01 * density.max())
+        assert len(peaks) <= modes
+        assert curve.certificate
+    total = sum(counts)
+    assert 1e4 * np.sqrt(sum(errors) / total) < most
+    assert 1e4 * np.sqrt(sum(bounds) / total) == pytest.approx(least, rel=0.01)
+
+
+@needs_market
+def test_every_spx_quote_is_inside_its_spread_and_nothing_is_violated():
+    """39 expiries: shares inside, and a fine grid to ten deviations either side."""
+    chain = ro.read_chain(
+        MARKET / "spx_2019-05-18_cboe_quotedata_body.csv.gz",
+        quote_time="2019-05-17 16:15",
+    )
+    curves = ro.fit_curves(chain)
+    assert len(curves) == 39
+    inside = np.concatenate([curve.quotes["inside"].to_numpy() for curve in curves])
+    assert inside.mean() >= 0.999
+    for curve in curves:
+        assert curve.certificate
+        total = curve.implied_volatility(curve.forward) * curve.time_to_expiry**0.5
+        strikes = curve.forward * np.exp(total * np.linspace(-10.0, 10.0, 2001))
+        violations = static_arbitrage_violations(
+            curve.price,
+            forward=curve.forward,
+            discount_factor=curve.discount_factor,
+            strikes=strikes,
+        )
+        assert violations.empty, (curve, violations)
