@@ -30,6 +30,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 from peers import andreasen_huge, bound, fengler, mixtures, svi
 from peers.curve import implied_total_volatility
 from scipy.signal import find_peaks
@@ -40,7 +41,8 @@ CELL = 0.1
 POINTS_PER_CELL = 20
 PROMINENCE = 0.01
 FAR_DEVIATIONS = 10.0
-OUR_SMOOTHING_PATH: tuple[float, ...] = tuple(10.0 ** np.arange(-8.0, 1.1, 1.0))
+OUTLYING = 5.0  # errors above this many times their median are not drawn to scale
+OUR_SMOOTHING_PATH: tuple[float, ...] = tuple(10.0 ** np.arange(-2.0, 2.1, 0.5))
 TABLE_COLUMNS = {
     "in_sample_bp": "in-sample bp",
     "left_out_bp": "left-out bp",
@@ -400,7 +402,11 @@ def print_tables(results: pd.DataFrame) -> None:
 
 
 def draw(results: pd.DataFrame, path: Path) -> None:
-    """Draw error against roughness: sweeps as lines, other methods as points."""
+    """Draw error against roughness: sweeps as lines, other methods as points.
+
+    A panel ends above the largest error of a named method that is not out of all
+    proportion to the others; such a point sits on its upper edge.
+    """
     data_sets = list(results["data_set"].unique())
     families = [f for f in results["family"].unique() if f != "bound"]
     palette = {"relu_options": "black"} | dict(
@@ -424,6 +430,9 @@ def draw(results: pd.DataFrame, path: Path) -> None:
         rows = results[results["data_set"] == data_set]
         floor = rows.loc[rows["family"] == "bound", "in_sample_bp"]
         for (measure_name, label), axis in zip(panels, axes[:, column], strict=True):
+            named = rows.loc[rows["knob"].isna() & rows["roughness"].notna()]
+            errors = named[measure_name]
+            top = 1.2 * errors[errors <= OUTLYING * errors.median()].max()
             for family in families:
                 own = rows[rows["family"] == family]
                 points = own[own["knob"].isna()]
@@ -433,23 +442,30 @@ def draw(results: pd.DataFrame, path: Path) -> None:
                     sweep[measure_name],
                     ".-",
                     color=palette[family],
-                    linewidth=1.2,
-                    markersize=4,
+                    linewidth=1.8 if family == "relu_options" else 1.2,
+                    markersize=5,
                 )
                 for marker, (_, point) in zip(markers, points.iterrows(), strict=False):
                     axis.plot(
                         point["roughness"],
-                        point[measure_name],
+                        min(point[measure_name], top),
                         marker,
                         color=palette[family],
-                        markersize=7,
+                        markersize=8 if family == "relu_options" else 7,
                         label=point["method"],
+                        clip_on=False,
+                        zorder=3,
                     )
             if measure_name == "in_sample_bp" and len(floor):
                 axis.axhline(floor.iloc[0], color="grey", linestyle=":", label="bound")
             axis.set(xscale="log", yscale="log", ylabel=f"{label} error (bp)")
+            axis.set_ylim(top=top)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.3)
-        axes[0, column].set_title(data_set)
+        count = int(rows["quotes"].iloc[0])
+        axes[0, column].set_title(f"{data_set}\n{count} quotes")
         axes[1, column].set_xlabel("roughness of the density")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
