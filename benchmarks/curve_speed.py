@@ -138,6 +138,7 @@ def timed(function: Callable[[], object]) -> Callable[[], float]:
     """A function that calls `function` and returns the seconds that it took."""
 
     def call() -> float:
+        """Call it; its seconds."""
         start = time.perf_counter()
         function()
         return time.perf_counter() - start
@@ -193,6 +194,7 @@ class GenericSolver:
         return self._residuals().seconds
 
     def _residuals(self) -> convex.ConvexSolution:
+        """Clarabel's solution of the programme without spreads."""
         return convex.solve_least_squares(
             self.design,
             self.data,
@@ -259,7 +261,8 @@ def contenders(
     }
     peer = (strike, np.asarray(volatility))
 
-    def fit_core():
+    def fit_core() -> None:
+        """Solve for the mids and wait for the result."""
         jax.block_until_ready(core(fit_mids, n=KINKS)(normalised, np.nan, NARROWEST))
 
     many = timed(lambda: ro.fit_curves([quotes] * BATCH))
