@@ -366,8 +366,8 @@ def _curve(
     """The curve, after the answer has been checked."""
     if not report.gap <= ACCEPTABLE_GAP:
         raise FitError(
-            f"duality gap {report.gap:.1e} after {report.steps} steps, above the "
-            f"tolerance of {ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or "
+            f"{quotes}: duality gap {report.gap:.1e} after {report.steps} steps, above "
+            f"the tolerance of {ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or "
             "raise `smoothing`"
         )
     weights = np.asarray(network.weights) / quotes.discount_factor
@@ -376,8 +376,9 @@ def _curve(
     mean = weights @ kinks - 1.0
     if weights.min() < 0.0 or abs(mass) > 1e-12 or abs(mean) > 1e-12:
         raise FitError(
-            f"the weights miss their identities: least {weights.min():.1e}, mass off "
-            f"by {mass:.1e}, forward by {mean:.1e}; check the quotes for outliers"
+            f"{quotes}: the weights miss their identities: least {weights.min():.1e}, "
+            f"mass off by {mass:.1e}, forward by {mean:.1e}; check the quotes for "
+            "outliers"
         )
     return PriceCurve(
         network=network,

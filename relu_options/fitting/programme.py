@@ -46,7 +46,8 @@ VOLATILITY_UNIT = 0.01  # tolerance of a mid, as a total volatility
 LEAST_VEGA = 1e-6
 ROUGH_TOLERANCE = 1.0  # of the first solution, which only chooses the smoothing
 WARMTH = 0.01  # how far a known solution is pushed off its bounds
-CENTRALITY = 1e-5  # duality gap to start from, relative to the objective there
+FRESHNESS = 0.1  # how far the second solution's start is from the first solution
+CENTRALITY = 1e-4  # duality gap to start from, relative to the objective there
 TOLERANCE = 1e-10
 PENALTY = 1e4  # price of leaving a spread, per half-spread
 MARGIN = (
@@ -225,9 +226,7 @@ def fit_mids(
 
     gram = programme.design.T @ programme.design
     gradient = -programme.design.T @ programme.data
-    start = _heavy_tailed(
-        programme, _quadratic_program(programme, gram, gradient, trial)
-    )
+    spread = _heavy_tailed(programme.grid, programme.at_the_money)
 
     def choose(at: Iterate) -> jax.Array:
         residual = programme.design @ at.x - programme.data
@@ -240,20 +239,21 @@ def fit_mids(
             squared_residual=residual @ residual,
             count=count,
             smoothing=trial,
+            has_spreads=jnp.all(jnp.isfinite(quotes.upper) | (quotes.weight == 0.0)),
         )
 
     # One loop for both solutions compiles in half of the time that two take.
     def stage(carry, tolerance):
-        at, smoothing = carry
+        weights, smoothing = carry
         program = _quadratic_program(programme, gram, gradient, smoothing)
-        solution = solve(program, at, tolerance=tolerance)
+        solution = solve(program, _centred(program, weights), tolerance=tolerance)
         at = solution.iterate
         first = automatic & (tolerance == ROUGH_TOLERANCE)
         chosen = jax.lax.cond(first, choose, lambda _: smoothing, at)
-        return (at, chosen), solution
+        return (at.x + FRESHNESS * (spread - at.x), chosen), solution
 
     stages = jnp.array([ROUGH_TOLERANCE, TOLERANCE])
-    (_, chosen), solutions = jax.lax.scan(stage, (start, trial), stages)
+    (_, chosen), solutions = jax.lax.scan(stage, (spread, trial), stages)
     final = jax.tree.map(lambda each: each[-1], solutions)
     steps = solutions.steps.sum()
     solution = _curve_solution(quotes, programme, final, chosen / reference, steps)
@@ -293,32 +293,36 @@ def fit_inside(
         upper=centre + reach,
         penalty=jnp.full(centre.shape, PENALTY),
     )
-    start = _warm_start(program, solution.weights, _heavy_tailed(programme, program))
+    spread = _heavy_tailed(programme.grid, programme.at_the_money)
+    start = _warm_start(program, solution.weights, spread)
     final = solve(program, start, tolerance=TOLERANCE)
     steps = solution.steps + final.steps
     return _curve_solution(quotes, programme, final, solution.smoothing, steps)
 
 
-def _heavy_tailed(programme: Programme, program: QuadraticProgram) -> Iterate:
-    """Where to start: weights of a Cauchy law, near the central path.
+def _heavy_tailed(grid: KinkGrid, at_the_money: jax.Array) -> jax.Array:
+    """Weights of a Cauchy law, from which the programme is started.
 
     No weight is then many orders of magnitude from its solution in the direction that
     is slow to come back from, which halves the steps.
     """
-    grid = programme.grid
-    deviations = grid.log_moneyness / programme.at_the_money
+    deviations = grid.log_moneyness / at_the_money
     weights = grid.bandwidths / (1.0 + deviations**2) / jnp.maximum(1.0, grid.moneyness)
-    weights = weights / weights.sum()
+    return weights / weights.sum()
+
+
+def _centred(program: QuadraticProgram, weights: jax.Array) -> Iterate:
+    """A start at the given weights, every product with its multiplier alike."""
     start = starting_point(program, weights)
     gap = CENTRALITY * program.objective(weights, start.excess)
     return replace(start, z=gap / weights.shape[0] / weights)
 
 
 def _warm_start(
-    program: QuadraticProgram, weights: jax.Array, fallback: Iterate
+    program: QuadraticProgram, weights: jax.Array, spread: jax.Array
 ) -> Iterate:
     """Near the central path, at weights that solve the programme without its rows."""
-    weights = weights + WARMTH * (fallback.x - weights)
+    weights = weights + WARMTH * (spread - weights)
     start = starting_point(program, weights)
     n = weights.shape[0]
     objective = program.objective(weights, jnp.zeros_like(start.excess))

@@ -15,7 +15,8 @@ $$
 
 is a step of Schall's method towards the most likely $\lambda$. Ten or twenty quotes
 tell it to an order of magnitude only. The choice therefore starts at a reference in
-proportion to the number of quotes and goes half of one step, in logarithms.
+proportion to the number of quotes and goes half of one step, in logarithms; the whole
+step where spreads tell what noise there is.
 
 References:
     Schall, R. (1991). Estimation in generalized linear models with random effects.
@@ -29,7 +30,8 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 REFERENCE = 1.2e-4  # the reference for lambda / m, with residuals in quote tolerances
-SHARE = 0.5  # of the step, in logarithms
+SHARE = 0.5  # of the step, in logarithms, for mids alone
+SHARE_OF_SPREADS = 1.0  # the same for quotes whose spreads tell their noise
 LEAST, MOST = 0.25, 10.0  # limits of the choice, as multiples of the reference
 
 
@@ -48,6 +50,7 @@ def choose_smoothing(
     squared_residual: jax.Array,
     count: jax.Array,
     smoothing: jax.Array,
+    has_spreads: jax.Array,
 ) -> jax.Array:
     r"""Choose `lambda` from a solution at another one.
 
@@ -60,6 +63,7 @@ def choose_smoothing(
         squared_residual: $\|A w - r\|^2$ at the solution.
         count: `m`, the number of quotes.
         smoothing: $\lambda_0$, of the solution.
+        has_spreads: Whether residuals are in half-spreads.
 
     Returns:
         The chosen `lambda`, a scalar.
@@ -80,4 +84,5 @@ def choose_smoothing(
     step = jnp.sqrt(noise / signal) / smoothing
     reference = reference_smoothing(count)
     step = jnp.where(jnp.isfinite(step), step, 1.0)
-    return jnp.clip(smoothing * step**SHARE, LEAST * reference, MOST * reference)
+    share = jnp.where(has_spreads, SHARE_OF_SPREADS, SHARE)
+    return jnp.clip(smoothing * step**share, LEAST * reference, MOST * reference)
