@@ -150,16 +150,14 @@ def assemble(
     telling = telling & jnp.isfinite(total_volatility)
     smile = _interpolated_smile(x, total_volatility, telling)
 
-    at_the_money = smile(0.0)
-    infinite = jnp.inf
-    first = jnp.min(jnp.where(telling, x, infinite))
-    last = jnp.max(jnp.where(telling, x, -infinite))
-    low = jnp.minimum(first - BEYOND * smile(first), -REACH * at_the_money)
-    high = jnp.maximum(last + BEYOND * smile(last), REACH * at_the_money)
-    outermost = jnp.min(jnp.where(counted, x, infinite))
-    low = jnp.minimum(low, outermost - 0.5 * smile(first))
-    outermost = jnp.max(jnp.where(counted, x, -infinite))
-    high = jnp.maximum(high, outermost + 0.5 * smile(last))
+    counted_x = jnp.where(counted, x, jnp.inf), jnp.where(counted, x, -jnp.inf)
+    first = jnp.min(jnp.where(telling, x, jnp.inf))
+    last = jnp.max(jnp.where(telling, x, -jnp.inf))
+    at_the_money, at_first, at_last = smile(jnp.stack([jnp.zeros(()), first, last]))
+    low = jnp.minimum(first - BEYOND * at_first, -REACH * at_the_money)
+    high = jnp.maximum(last + BEYOND * at_last, REACH * at_the_money)
+    low = jnp.minimum(low, jnp.min(counted_x[0]) - 0.5 * at_first)
+    high = jnp.maximum(high, jnp.max(counted_x[1]) + 0.5 * at_last)
     grid = kink_grid(n, low=low, high=high, narrowest=narrowest * at_the_money)
 
     deviation = x / total_volatility - 0.5 * total_volatility
@@ -201,7 +199,16 @@ def _interpolated_smile(x, total_volatility, telling):
     ordinates = jnp.where(
         place < count, total_volatility[order], total_volatility[last]
     )
-    return lambda at: jnp.interp(at, abscissae, ordinates)
+
+    def smile(at):
+        """At points of shape `(k,)`; a table of comparisons compiles fastest."""
+        after = jnp.sum(abscissae <= at[:, None], axis=1)
+        after = jnp.clip(after, 1, x.shape[0] - 1)
+        left, right = abscissae[after - 1], abscissae[after]
+        share = jnp.clip((at - left) / (right - left), 0.0, 1.0)
+        return ordinates[after - 1] + share * (ordinates[after] - ordinates[after - 1])
+
+    return smile
 
 
 def fit_mids(
