@@ -34,7 +34,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 import relu_options as ro
-from relu_options._elementwise import compiler_options
+from relu_options._formulas.elementwise import compiler_options
 from relu_options.fitting.curve import _normalised
 from relu_options.fitting.programme import (
     MARGIN,

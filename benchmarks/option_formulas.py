@@ -33,9 +33,10 @@ if hasattr(os, "sched_setaffinity"):  # before JAX counts the cores
 import jax
 import numpy as np
 
-from relu_options import _elementwise, bachelier, black_scholes
-from relu_options import _lognormal_kernels as lognormal
-from relu_options import _normal_kernels as normal
+from relu_options import bachelier, black_scholes
+from relu_options._formulas import elementwise
+from relu_options._formulas import lognormal_kernels as lognormal
+from relu_options._formulas import normal_kernels as normal
 
 TRUTH = Path(__file__).parent.parent / "tests" / "option_truth.csv"
 EPS = 2.0**-52
@@ -94,7 +95,7 @@ def relu_options_jax() -> Solver:
             lognormal.implied_total_volatility(price, forward, strike, is_call)
             / jax.numpy.sqrt(years)
         ),
-        compiler_options=_elementwise.compiler_options(),
+        compiler_options=elementwise.compiler_options(),
     )
 
     def solve(options: Options) -> Any:
@@ -383,7 +384,7 @@ def own_figures(seconds: float) -> Iterator[tuple[str, str]]:
     )
 
     def timed(function: Callable, *arguments: Any) -> str:
-        compiled = jax.jit(function, compiler_options=_elementwise.compiler_options())
+        compiled = jax.jit(function, compiler_options=elementwise.compiler_options())
         spent = nanoseconds(
             lambda: jax.block_until_ready(compiled(*arguments)),
             len(arguments[0]),
@@ -409,7 +410,7 @@ def own_figures(seconds: float) -> Iterator[tuple[str, str]]:
     )
     years = jax.numpy.asarray(options["time_to_expiry"])
     whole = *quoted[:3], years, flags
-    piece = [column[: _elementwise.BUCKETS[-1]] for column in whole]
+    piece = [column[: elementwise.BUCKETS[-1]] for column in whole]
     yield "volatility's four derivatives, 65,536 options", timed(gradient, *piece)
     yield "volatility's four derivatives, a million at once", timed(gradient, *whole)
 
@@ -467,7 +468,7 @@ def compilations() -> int:
         traces.append(None)
         return lognormal.implied_total_volatility(price, forward, strike, is_call)
 
-    solve = _elementwise.elementwise(formula)
+    solve = elementwise.elementwise(formula)
     for length in (1, 7, 1000, 1001, 1_000_000, 10_000_000):
         solve(np.full(length, 9.0), 100.0, 100.0, True)
     return len(traces)

@@ -22,16 +22,16 @@ from typing import Unpack
 
 import jax.numpy as jnp
 
-from relu_options import _lognormal_kernels as lognormal_kernels
-from relu_options import _normal_kernels as kernels
-from relu_options import _option_formulas as formulas
-from relu_options._elementwise import ArrayLike, Numeric, elementwise
-from relu_options._fusible import square_root
-from relu_options._normal_kernels import (
+from relu_options._formulas import discounted as formulas
+from relu_options._formulas import lognormal_kernels as lognormal_kernels
+from relu_options._formulas import normal_kernels as kernels
+from relu_options._formulas.discounted import Greeks, MarketArguments
+from relu_options._formulas.elementwise import ArrayLike, Numeric, elementwise
+from relu_options._formulas.fusible import square_root
+from relu_options._formulas.normal_kernels import (
     implied_total_volatility,
     undiscounted_price,
 )
-from relu_options._option_formulas import Greeks, MarketArguments
 from relu_options.quote_status import QuoteStatus
 
 __all__ = [

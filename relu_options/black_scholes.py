@@ -28,16 +28,16 @@ from typing import Unpack
 
 import numpy as np
 
-from relu_options import _lognormal_kernels as kernels
-from relu_options import _option_formulas as formulas
-from relu_options._elementwise import ArrayLike, Numeric, Shortcut, elementwise
-from relu_options._log_ratio import log_ratio
-from relu_options._lognormal_kernels import (
+from relu_options._formulas import discounted as formulas
+from relu_options._formulas import lognormal_kernels as kernels
+from relu_options._formulas.discounted import Greeks, MarketArguments
+from relu_options._formulas.elementwise import ArrayLike, Numeric, Shortcut, elementwise
+from relu_options._formulas.log_ratio import log_ratio
+from relu_options._formulas.lognormal_kernels import (
     implied_total_volatility,
     undiscounted_price,
 )
-from relu_options._option_formulas import Greeks, MarketArguments
-from relu_options._packed_greeks import packed_greeks, unpack
+from relu_options._formulas.packed_greeks import packed_greeks, unpack
 from relu_options.quote_status import QuoteStatus
 
 __all__ = [

@@ -21,7 +21,7 @@ import pandas as pd
 from jax.core import Tracer
 
 from relu_options import black_scholes
-from relu_options._elementwise import BUCKETS, Numeric, _restorer
+from relu_options._formulas.elementwise import BUCKETS, Numeric, restorer
 from relu_options.arbitrage import (
     CurveCertificate,
     QuoteArbitrage,
@@ -434,7 +434,7 @@ class PriceCurve:
         if any(isinstance(one, Tracer) for one in (argument, *jax.tree.leaves(self))):
             return formula(self.network, self.forward, jnp.asarray(argument))
         array = np.asarray(argument, float)
-        restore = _restorer((argument,), array.shape)
+        restore = restorer((argument,), array.shape)
         flat = array.reshape(-1)
         pieces = []
         for first in range(0, max(flat.size, 1), CHUNK):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from option_truth import load_truth
 
-from relu_options import _elementwise, bachelier, black_scholes
-from relu_options import _normal_kernels as kernels
+from relu_options import bachelier, black_scholes
+from relu_options._formulas import elementwise
+from relu_options._formulas import normal_kernels as kernels
 from relu_options.bachelier import QuoteStatus
 
 
@@ -255,6 +256,6 @@ def test_kernels_compile_to_one_loop(kernel):
     """If an upgrade of JAX splits them, they become several times as slow."""
     numbers = jnp.ones(1024)
     arguments = numbers, numbers, numbers, jnp.ones(1024, bool)
-    options = _elementwise.compiler_options()
+    options = elementwise.compiler_options()
     compiled = jax.jit(kernel, compiler_options=options).lower(*arguments).compile()
     assert str(compiled.as_text()).count(" fusion(") == 1

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from option_truth import PATH, load_truth
 
-from relu_options import _elementwise, black_scholes
-from relu_options import _lognormal_kernels as kernels
+from relu_options import black_scholes
+from relu_options._formulas import elementwise
+from relu_options._formulas import lognormal_kernels as kernels
 from relu_options.black_scholes import QuoteStatus
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -608,7 +609,7 @@ def test_a_new_length_compiles_nothing_new():
         traces.append(x.shape)
         return 2.0 * x
 
-    function = _elementwise.elementwise(double)
+    function = elementwise.elementwise(double)
     for length in (1, 7, 1000, 1001, 100_000, 150_001):
         values = np.arange(float(length))
         np.testing.assert_array_equal(function(values), 2.0 * values)
@@ -616,7 +617,7 @@ def test_a_new_length_compiles_nothing_new():
 
 
 def test_long_arrays_go_piece_by_piece(rng):
-    size = 2 * _elementwise.BUCKETS[-1] + 100
+    size = 2 * elementwise.BUCKETS[-1] + 100
     strike = rng.uniform(80, 120, size)
     option = dict(forward=100.0, time_to_expiry=0.5, volatility=0.2)
     whole = black_scholes.greeks(strike=strike, **option)
@@ -626,13 +627,13 @@ def test_long_arrays_go_piece_by_piece(rng):
 
 
 def test_compiler_options_that_are_unknown_are_not_passed(monkeypatch):
-    monkeypatch.setattr(_elementwise, "_WIDE_VECTORS", {"xla_no_such_option": 1})
-    _elementwise.compiler_options.cache_clear()
+    monkeypatch.setattr(elementwise, "_WIDE_VECTORS", {"xla_no_such_option": 1})
+    elementwise.compiler_options.cache_clear()
     try:
-        assert _elementwise.compiler_options() is None
+        assert elementwise.compiler_options() is None
     finally:
         monkeypatch.undo()
-        _elementwise.compiler_options.cache_clear()
+        elementwise.compiler_options.cache_clear()
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA on a CPU")
@@ -643,6 +644,6 @@ def test_kernels_compile_to_one_loop(kernel):
     """If an upgrade of JAX splits them, they become several times as slow."""
     numbers = jnp.ones(1024)
     arguments = numbers, numbers, numbers, jnp.ones(1024, bool)
-    options = _elementwise.compiler_options()
+    options = elementwise.compiler_options()
     compiled = jax.jit(kernel, compiler_options=options).lower(*arguments).compile()
     assert str(compiled.as_text()).count(" fusion(") == 1

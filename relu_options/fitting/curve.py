@@ -17,7 +17,7 @@ import pandas as pd
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
-from relu_options._elementwise import compiler_options
+from relu_options._formulas.elementwise import compiler_options
 from relu_options.arbitrage import check_quote_arbitrage
 from relu_options.curves import FitReport, PriceCurve
 from relu_options.errors import FitError, QuoteError

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from relu_options._elementwise import _restorer
+from relu_options._formulas.elementwise import restorer
 from relu_options.networks import ReLUNetwork
 from relu_options.payoffs.numbers import (
     Number,
@@ -104,7 +104,7 @@ class Payoff:
             spots = np.asarray(spot, float)
         piece = np.searchsorted(self.strikes, spots, side="right")
         result = values[piece] + slopes[piece] * (spots - anchors[piece])
-        return _restorer((spot,), spots.shape)(np.asarray(result).reshape(-1))
+        return restorer((spot,), spots.shape)(np.asarray(result).reshape(-1))
 
     def derivative(self, spot: ArrayLike) -> np.ndarray:
         """Slope at `spot`; at a strike, the mean of the slopes on its two sides."""

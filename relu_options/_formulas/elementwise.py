@@ -85,7 +85,7 @@ def elementwise(formula: Callable, shortcut: Shortcut | None = None) -> Callable
             return traceable(*jnp.broadcast_arrays(*map(_as_jax, arguments)))
         arrays = [np.asarray(argument) for argument in arguments]
         shape = _broadcast_shape(arrays)
-        restore = _restorer(() if plain else arguments, shape)
+        restore = restorer(() if plain else arguments, shape)
         columns = [
             array if array.size == 1 else _flattened(array, shape) for array in arrays
         ]
@@ -181,7 +181,7 @@ def _is_series(argument: Any) -> bool:
     return pandas is not None and isinstance(argument, pandas.Series)
 
 
-def _restorer(arguments: tuple, shape: tuple[int, ...]) -> Callable[[np.ndarray], Any]:
+def restorer(arguments: tuple, shape: tuple[int, ...]) -> Callable[[np.ndarray], Any]:
     """The function that turns a flat array of results into what the caller uses."""
     series = [argument for argument in arguments if _is_series(argument)]
     if series:

@@ -13,11 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from relu_options._formula_constants import INVERSE_ROOT_TWO_PI
-from relu_options._fusible import reciprocal, square_root
-from relu_options._log_ratio import positive_log_ratio
-from relu_options._lognormal_kernels import normalise, scaled_moneyness, slopes, tails
-from relu_options._option_formulas import Greeks
+from relu_options._formulas.constants import INVERSE_ROOT_TWO_PI
+from relu_options._formulas.discounted import Greeks
+from relu_options._formulas.fusible import reciprocal, square_root
+from relu_options._formulas.log_ratio import positive_log_ratio
+from relu_options._formulas.lognormal_kernels import (
+    normalise,
+    scaled_moneyness,
+    slopes,
+    tails,
+)
 
 
 class PackedGreeks(NamedTuple):

@@ -13,14 +13,14 @@ from typing import NamedTuple, TypedDict
 import jax
 import jax.numpy as jnp
 
-from relu_options._elementwise import (
+from relu_options._formulas.elementwise import (
     ArrayLike,
     Numeric,
     Shortcut,
     boolean,
     elementwise,
 )
-from relu_options._fusible import exponential, over, square_root
+from relu_options._formulas.fusible import exponential, over, square_root
 from relu_options.quote_status import QuoteStatus
 
 

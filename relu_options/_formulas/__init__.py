@@ -1,0 +1,1 @@
+"""How the option formulas are computed: kernels, series and how they are called."""
