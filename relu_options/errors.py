@@ -1,5 +1,7 @@
 """Errors raised by `relu_options`, each named after what the caller can do about it."""
 
+import math
+
 
 class QuoteError(ValueError):
     """A table of quotes is missing a column or holds values that cannot be prices.
@@ -42,3 +44,20 @@ class FitError(RuntimeError):
         ...     print(error)
         duality gap 1.0e-03 after 60 steps; raise `smoothing`
     """
+
+
+def require_positive(**values: float) -> None:
+    """Raise unless all are positive and finite.
+
+    Raises:
+        ValueError: Naming the first that is not.
+
+    Examples:
+        >>> require_positive(forward=100.0, discount_factor=0.0)
+        Traceback (most recent call last):
+            ...
+        ValueError: discount_factor must be positive, not 0.0
+    """
+    for name, value in values.items():
+        if not 0.0 < value < math.inf:
+            raise ValueError(f"{name} must be positive, not {value!r}")

@@ -1,32 +1,13 @@
-r"""Static arbitrage: in quotes, in price curves, and the facts that exclude it.
+"""Arbitrage in quotes: the nearest price curve, and the trade that earns the rest.
 
-Call prices of one expiry admit no static arbitrage if, and only if, the undiscounted
-price $c$ is a convex function of the strike with
-
-$$
-c(0) = F, \qquad -1 \le c'(K) \le 0, \qquad c(K) \ge \max(F - K, 0)
-$$
-
-(Davis and Hobson, 2007). Each condition is the price of a trade that cannot lose, and
-what violates it is named after that trade: `butterfly` (convexity), `call_spread`
-(slopes), `bounds` (against the forward and cash alone), and, between a call and a put
-of one strike, `parity`. The conditions are closed: a curve that is level at a positive
-price is a limit of curves without arbitrage, and passes.
-
-* `least_excess` asks the quotes: is there a curve inside every bid and ask, and if not,
-  how far outside must it be, and which trade earns the difference?
-* `certify_network` states the few numbers that prove a network free of arbitrage.
-* `static_arbitrage_violations` samples any other curve at given strikes.
-
-References:
-    Davis, M. and Hobson, D. (2007). The range of traded option prices. *Mathematical
-    Finance*, 17, 1-14.
+The nearest curve solves a linear programme; its dual is a portfolio of the quotes, made
+to pay nothing at worst in exact arithmetic.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -36,14 +17,15 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
-from relu_options.errors import ArbitrageError, FitError, QuoteError
-from relu_options.networks import PriceNetwork
+from relu_options.errors import (
+    ArbitrageError,
+    FitError,
+    QuoteError,
+    require_positive,
+)
 
 ROUNDING = 1e-10
 """Of the forward: prices that differ by less are taken as equal."""
-
-IDENTITY_ROUNDING = 16 * np.finfo(float).eps
-"""By how much a certified mass or forward may be off, relative: 3.6e-15."""
 
 _SOLVER_TOLERANCE = 1e-10  # the smallest that HiGHS takes
 _QUANTITY_BITS = 44  # to which quantities are rounded: sums of 512 are exact
@@ -418,243 +400,6 @@ def bound_violations(
     return table.iloc[rows]
 
 
-def static_arbitrage_violations(
-    price: Callable[[np.ndarray], ArrayLike] | ArrayLike,
-    *,
-    forward: float,
-    discount_factor: float,
-    strikes: ArrayLike,
-    tolerance: float = 1e-13,
-) -> pd.DataFrame:
-    """Trades at the given strikes that a curve of call prices pays one to enter.
-
-    Every call against its bounds, every spread of neighbouring strikes against zero and
-    its width, every butterfly of three neighbours against zero. Where all strikes are
-    positive a strike of zero, which is the forward itself, is put before them; where
-    some are not, the underlying may be negative and a call has no upper bound. What
-    happens between the strikes is not seen: this samples, it does not prove.
-
-    Args:
-        price: Today's call price as a function of an array of strikes, or its values at
-            `strikes`, in currency units.
-        forward: Currency units.
-        discount_factor: Price today of one unit of currency paid at expiry.
-        strikes: Shape `(n,)`, all different, in any order; in currency units.
-        tolerance: What is taken for rounding, relative to the discounted forward.
-
-    Returns:
-        One row per violation, the largest first: `family` ("bounds", "call_spread" or
-        "butterfly"), `strikes` (a tuple) and `size`, what the trade earns today in
-        currency units: per call, per spread, and per call sold in the middle of a
-        butterfly. No rows if there is none.
-
-    Raises:
-        ValueError: If strikes repeat, shapes differ, a price is not a finite number, or
-            forward or discount factor are not positive.
-
-    Examples:
-        >>> table = static_arbitrage_violations(
-        ...     [20.9, 12.1, 8.0, 3.6], forward=100.0, discount_factor=1.0,
-        ...     strikes=[80.0, 90.0, 100.0, 110.0])
-        >>> print(table.round(6))
-              family               strikes  size
-        0  butterfly  (90.0, 100.0, 110.0)  0.15
-    """
-    _check_positive(forward=forward, discount_factor=discount_factor)
-    x = np.asarray(strikes, float)
-    y = np.asarray(price(x) if callable(price) else price, float)
-    if x.ndim != 1 or not len(x) or y.shape != x.shape:
-        raise ValueError(
-            "strikes and prices have one shape `(n,)`, at least one of each; they have "
-            f"{x.shape} and {y.shape}"
-        )
-    if not np.isfinite(y).all():
-        bad = np.flatnonzero(~np.isfinite(y))
-        raise ValueError(
-            f"price is not finite at {len(bad)} of {len(x)} strikes: "
-            f"{_some(x[bad])}; leave these strikes out"
-        )
-    order = np.argsort(x)
-    x, y = x[order], y[order]
-    floor, cap = discount_factor * np.maximum(forward - x, 0.0), np.inf
-    if x[0] > 0.0:
-        cap = discount_factor * forward
-        x, y = np.append(0.0, x), np.append(cap, y)
-        floor = np.append(cap, floor)
-    if not (np.diff(x) > 0.0).all():
-        raise ValueError(f"strikes repeat: {_some(x[1:][np.diff(x) <= 0.0])}")
-    width, rise = np.diff(x), np.diff(y)
-    middle = (width[1:] * y[:-2] + width[:-1] * y[2:]) / (width[1:] + width[:-1])
-    sizes = {
-        "bounds": np.maximum(floor - y, y - cap),
-        "call_spread": np.maximum(rise, -rise - discount_factor * width),
-        "butterfly": y[1:-1] - middle,
-    }
-    least = tolerance * discount_factor * forward
-    found = [
-        (family, tuple(x[row : row + legs].tolist()), float(size[row]))
-        for legs, (family, size) in enumerate(sizes.items(), start=1)
-        for row in np.flatnonzero(size > least)
-    ]
-    found.sort(key=lambda violation: -violation[2])
-    return pd.DataFrame(found, columns=["family", "strikes", "size"]).astype(
-        {"size": float}
-    )
-
-
-@dataclass(frozen=True, repr=False)
-class CurveCertificate:
-    """The numbers that prove a price network free of static arbitrage.
-
-    A sum of hidden units with non-negative output weights falls with the strike and is
-    convex in it, at every strike: each unit is a call price. Its slope is above minus
-    the sum of the weights, the mass, and its price at a strike of zero is the forward
-    times the mass (with the Black kernel; the Bachelier kernel allows a negative
-    underlying, for which there is no such bound). Nothing is sampled and there is no
-    tolerance, but for mass and forward, which are those asked for up to the errors
-    given.
-
-    Attributes:
-        kernel: "black" or "bachelier".
-        number_of_kinks: Of the network.
-        smallest_weight: Must not be negative.
-        smallest_kink: In currency units; with the Black kernel it must not be negative.
-        smallest_bandwidth: Must not be negative.
-        mass_error: Sum of the weights over the discount factor, minus 1, computed in
-            exact arithmetic; at most `IDENTITY_ROUNDING`.
-        forward_error: Sum of weights times kinks over the discounted forward, minus 1,
-            likewise.
-
-    Examples:
-        A certificate is true if, and only if, it holds.
-
-        >>> from relu_options.curves import BlackScholesCurve
-        >>> flat = BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=1.0)
-        >>> bool(flat.certificate), flat.certificate.smallest_weight
-        (True, 1.0)
-        >>> negative = certify_network(-flat.network, forward=100.0,
-        ...                            discount_factor=1.0)
-        >>> bool(negative), negative.smallest_weight
-        (False, -1.0)
-    """
-
-    kernel: str
-    number_of_kinks: int
-    smallest_weight: float
-    smallest_kink: float
-    smallest_bandwidth: float
-    mass_error: float
-    forward_error: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the network is free of static arbitrage."""
-        return all(holds for _, _, _, holds in self._facts())
-
-    def __bool__(self) -> bool:
-        return self.holds
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per fact: its value, what is required of it, and whether it holds."""
-        columns = ["fact", "value", "required", "holds"]
-        return pd.DataFrame(self._facts(), columns=columns).set_index("fact")
-
-    def _facts(self) -> list[tuple[str, float, str, bool]]:
-        """Name, value, requirement, and whether it is met; NaN meets none."""
-        signs = {
-            "smallest_weight": self.smallest_weight,
-            "smallest_kink": self.smallest_kink,
-            "smallest_bandwidth": self.smallest_bandwidth,
-        }
-        if self.kernel != "black":
-            del signs["smallest_kink"]
-        errors = {"mass_error": self.mass_error, "forward_error": self.forward_error}
-        limit = f"within {IDENTITY_ROUNDING:.1e}"
-        return [
-            *((name, value, ">= 0", value >= 0.0) for name, value in signs.items()),
-            *(
-                (name, value, limit, abs(value) <= IDENTITY_ROUNDING)
-                for name, value in errors.items()
-            ),
-        ]
-
-    def __repr__(self) -> str:
-        if self.holds:
-            return (
-                "free of butterfly and call-spread arbitrage at every strike: "
-                f"{self.number_of_kinks} output weights >= 0 (least "
-                f"{self.smallest_weight:.2g}), mass {_one_plus(self.mass_error)}, "
-                f"forward {_one_plus(self.forward_error)}, bandwidths >= 0 (least "
-                f"{self.smallest_bandwidth:.2g})"
-            )
-        broken = ", ".join(
-            f"{name} is {value:.3g}, not {required}"
-            for name, value, required, holds in self._facts()
-            if not holds
-        )
-        return f"not free of static arbitrage: {broken}"
-
-
-def certify_network(
-    network: PriceNetwork, *, forward: float, discount_factor: float
-) -> CurveCertificate:
-    r"""State the numbers that decide whether a price network admits arbitrage.
-
-    $$
-    p_j \ge 0, \qquad \sum_j p_j = D, \qquad \sum_j p_j s_j = D F.
-    $$
-
-    The two sums are computed in rational arithmetic, so their errors are those of the
-    network and not of adding up.
-
-    Args:
-        network: Call prices by strike, in currency units paid today.
-        forward: Currency units.
-        discount_factor: Price today of one unit of currency paid at expiry.
-
-    Returns:
-        The certificate; true if it holds. A NaN or an infinity in the network makes its
-        numbers NaN, and it does not hold.
-
-    Raises:
-        ValueError: If forward or discount factor are not positive, or the network has
-            no kinks.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> network = PriceNetwork(jnp.array([80.0, 100.0, 120.0]),
-        ...                        jnp.array([0.25, 0.5, 0.25]), jnp.full(3, 0.1))
-        >>> certificate = certify_network(network, forward=100.0, discount_factor=1.0)
-        >>> certificate  # doctest: +NORMALIZE_WHITESPACE
-        free of butterfly and call-spread arbitrage at every strike: 3 output weights
-        >= 0 (least 0.25), mass 1, forward 1, bandwidths >= 0 (least 0.1)
-        >>> print(certify_network(network, forward=100.5, discount_factor=1.0))
-        not free of static arbitrage: forward_error is -0.00498, not within 3.6e-15
-    """
-    _check_positive(forward=forward, discount_factor=discount_factor)
-    kinks, weights, bandwidths = (
-        np.asarray(values, float).ravel()
-        for values in (network.kinks, network.weights, network.bandwidths)
-    )
-    if not len(kinks):
-        raise ValueError("a network without kinks has no prices to certify")
-    mass_error = forward_error = np.nan
-    if np.isfinite(kinks).all() and np.isfinite(weights).all():
-        discount = Fraction(float(discount_factor))
-        mass_error = float(_exact_dot(weights, np.ones_like(kinks)) / discount - 1)
-        mean = _exact_dot(weights, kinks) / discount
-        forward_error = float(mean / Fraction(float(forward)) - 1)
-    return CurveCertificate(
-        kernel=network.kernel,
-        number_of_kinks=len(kinks),
-        smallest_weight=float(weights.min()),
-        smallest_kink=float(kinks.min()),
-        smallest_bandwidth=float(bandwidths.min()),
-        mass_error=mass_error,
-        forward_error=forward_error,
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class _Quotes:
     """Quotes of one expiry that have been checked; arrays of shape `(m,)`.
@@ -699,7 +444,7 @@ def _read_quotes(
     discount_factor: float,
 ) -> _Quotes:
     """The arguments as arrays, after checking them."""
-    _check_positive(forward=forward, discount_factor=discount_factor)
+    require_positive(forward=forward, discount_factor=discount_factor)
     strike, bid, ask = (np.asarray(values, float) for values in (strike, bid, ask))
     flags = np.asarray(is_call, bool)
     if strike.ndim != 1 or not len(strike):
@@ -996,20 +741,6 @@ def _cover(
     return quantity, forwards + 0.0, cash + 0.0
 
 
-def _exact_dot(a: np.ndarray, b: np.ndarray) -> Fraction:
-    """Inner product of two arrays in rational arithmetic.
-
-    Denominators of floats are powers of two, so the largest is common to all: summing
-    integers is a tenth of the work of summing fractions.
-    """
-    ratios = [x.as_integer_ratio() for x in a.tolist()]
-    others = [x.as_integer_ratio() for x in b.tolist()]
-    products = [(p * r, q * s) for (p, q), (r, s) in zip(ratios, others, strict=True)]
-    common = max(denominator for _, denominator in products)
-    total = sum(p * (common // denominator) for p, denominator in products)
-    return Fraction(total, common)
-
-
 def _leg_in_words(leg) -> str:
     """One row of a trade: buy 1 call 90 at 12.1."""
     amount = f"{abs(leg.quantity):.6g}"
@@ -1019,23 +750,3 @@ def _leg_in_words(leg) -> str:
     if leg.option_type == "forward":
         return f"{leg.side} {amount} forward at {leg.strike:.10g}"
     return f"{leg.side} {amount} {leg.option_type} {leg.strike:.10g} at {leg.price:.6g}"
-
-
-def _one_plus(error: float) -> str:
-    """`1 + 1.1e-16`, and plain `1` where there is no error."""
-    if error == 0.0:
-        return "1"
-    return f"1 {'+' if error > 0.0 else '-'} {abs(error):.1e}"
-
-
-def _some(values: np.ndarray) -> str:
-    """The first few numbers, as text."""
-    more = ", ..." if len(values) > _SHOWN else ""
-    return ", ".join(f"{value:.10g}" for value in values[:_SHOWN]) + more
-
-
-def _check_positive(**values: float) -> None:
-    """Raise unless all are positive and finite."""
-    for name, value in values.items():
-        if not (np.isfinite(value) and value > 0.0):
-            raise ValueError(f"{name} must be positive, not {value!r}")

@@ -1,0 +1,48 @@
+r"""Static arbitrage: in quotes, in price curves, and the facts that exclude it.
+
+Call prices of one expiry admit no static arbitrage if, and only if, the undiscounted
+price $c$ is a convex function of the strike with
+
+$$
+c(0) = F, \qquad -1 \le c'(K) \le 0, \qquad c(K) \ge \max(F - K, 0)
+$$
+
+(Davis and Hobson, 2007). Each condition is the price of a trade that cannot lose, and
+what violates it is named after that trade: `butterfly` (convexity), `call_spread`
+(slopes), `bounds` (against the forward and cash alone), and, between a call and a put
+of one strike, `parity`. The conditions are closed: a curve that is level at a positive
+price is a limit of curves without arbitrage, and passes.
+
+* `least_excess` asks the quotes: is there a curve inside every bid and ask, and if not,
+  how far outside must it be, and which trade earns the difference?
+* `certify_network` states the few numbers that prove a network free of arbitrage.
+* `static_arbitrage_violations` samples any other curve at given strikes.
+
+References:
+    Davis, M. and Hobson, D. (2007). The range of traded option prices. *Mathematical
+    Finance*, 17, 1-14.
+"""
+
+from relu_options.arbitrage.certificate import (
+    IDENTITY_ROUNDING,
+    CurveCertificate,
+    certify_network,
+)
+from relu_options.arbitrage.quotes import (
+    QuoteArbitrage,
+    bound_violations,
+    check_quote_arbitrage,
+    least_excess,
+)
+from relu_options.arbitrage.sampling import static_arbitrage_violations
+
+__all__ = [
+    "IDENTITY_ROUNDING",
+    "CurveCertificate",
+    "QuoteArbitrage",
+    "bound_violations",
+    "certify_network",
+    "check_quote_arbitrage",
+    "least_excess",
+    "static_arbitrage_violations",
+]
