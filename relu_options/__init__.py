@@ -106,3 +106,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'relu_options' has no attribute {name!r}")
     return getattr(importlib.import_module(f"relu_options.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """What a reader or an editor is shown of the package."""
+    return [*__all__, "__version__"]

@@ -28,6 +28,7 @@ from relu_options.arbitrage import (
     certify_network,
     least_excess,
 )
+from relu_options.errors import require_positive
 from relu_options.networks import PriceNetwork, ReLUNetwork
 
 if TYPE_CHECKING:
@@ -203,8 +204,10 @@ class PriceCurve:
         masses = np.asarray(self.network.weights) / self.discount_factor
         return float(masses @ (np.asarray(payoff(spots)) @ (weights / weights.sum())))
 
-    def sample(self, key: jax.Array, n: int) -> jax.Array:
-        """Draw `n` values of the underlying at expiry with a JAX random key."""
+    def sample(self, key: jax.Array | int, n: int) -> jax.Array:
+        """Draw `n` values of the underlying at expiry with a JAX random key or seed."""
+        if isinstance(key, int):
+            key = jax.random.key(key)
         state, noise = jax.random.split(key)
         network = self.network
         chosen = jax.random.categorical(state, jnp.log(network.weights), shape=(n,))
@@ -394,8 +397,7 @@ class PriceCurve:
         text = (
             f"{name}forward={self.forward:.8g}, "
             f"discount_factor={self.discount_factor:.6g}, "
-            f"time_to_expiry={self.time_to_expiry:.5g}, "
-            f"{self.network.kinks.shape[0]} kinks"
+            f"time_to_expiry={self.time_to_expiry:.5g}, {self._size_in_words()}"
         )
         if self.fit is not None:
             text += f", {len(self.fit.quotes)} quotes{self._report_in_words()}"
@@ -405,6 +407,9 @@ class PriceCurve:
             if not np.isnan(self.volatility_error):
                 text += f", volatility error {1e4 * self.volatility_error:.2f} bp"
         return text + ")"
+
+    def _size_in_words(self) -> str:
+        return f"{self.network.kinks.shape[0]} kinks"
 
     def _report_in_words(self) -> str:
         """How many rows of the table were at fault, and how many notes there are."""
@@ -524,6 +529,10 @@ class BlackScholesCurve(PriceCurve):
         discount_factor: Price today of one unit of currency paid at expiry.
         expiry: The date as text.
 
+    Raises:
+        ValueError: If an argument is not positive; under JAX transformations prices
+            are then NaN.
+
     Examples:
         >>> flat = BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=0.25)
         >>> print(flat.price(np.array([90.0, 100.0, 110.0])).round(4))
@@ -541,12 +550,28 @@ class BlackScholesCurve(PriceCurve):
         discount_factor: float = 1.0,
         expiry: str | None = None,
     ):
+        terms = {
+            "volatility": volatility,
+            "forward": forward,
+            "time_to_expiry": time_to_expiry,
+            "discount_factor": discount_factor,
+        }
+        known = {name: v for name, v in terms.items() if not isinstance(v, Tracer)}
+        require_positive(**known)
         network = PriceNetwork(
             jnp.array([forward]),
             jnp.array([discount_factor]),
-            jnp.array([volatility * np.sqrt(time_to_expiry)]),
+            jnp.array([volatility * time_to_expiry**0.5]),
         )
         super().__init__(network, forward, discount_factor, time_to_expiry, expiry)
+
+    @property
+    def volatility(self) -> float:
+        """Annualised, of every strike."""
+        return float(self.network.bandwidths[0]) / self.time_to_expiry**0.5
+
+    def _size_in_words(self) -> str:
+        return f"volatility={self.volatility:.6g}"
 
 
 def _leaves(curve: PriceCurve) -> tuple[tuple, tuple]:

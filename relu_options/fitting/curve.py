@@ -75,6 +75,8 @@ def fit_curve(
         on_arbitrage: `"fit"` fits with the least excess and names the quotes that are
             left (`PriceCurve.conflicts`); `"raise"` raises instead if no arbitrage-free
             curve is inside all spreads, or meets all mids where only those are known.
+            Both judge the quotes that are fitted, out of the money; pairs that break
+            put-call parity are named in `PriceCurve.report`.
 
     Returns:
         The fitted curve.

@@ -32,6 +32,7 @@ from jax.scipy.linalg import solve_triangular
 REFERENCE = 1.2e-4  # the reference for lambda / m, with residuals in quote tolerances
 SHARE = 0.5  # of the step, in logarithms, for mids alone
 SHARE_OF_SPREADS = 1.0  # the same for quotes whose spreads tell their noise
+SPREAD_NOISE = 0.1  # least variance of a mid in its spread, in half-spreads squared
 LEAST, MOST = 0.25, 10.0  # limits of the choice, as multiples of the reference
 
 
@@ -80,6 +81,8 @@ def choose_smoothing(
     freedom = jnp.sum((root @ gram) * root)
 
     noise = squared_residual / jnp.maximum(count - freedom, 0.5)
+    # Few quotes can be met too well to tell; but anywhere in a spread is a price.
+    noise = jnp.where(has_spreads, jnp.maximum(noise, SPREAD_NOISE), noise)
     signal = weights @ roughness @ weights / jnp.maximum(freedom, 1.0)
     step = jnp.sqrt(noise / signal) / smoothing
     reference = reference_smoothing(count)

@@ -440,12 +440,12 @@ def _quoted_values(
         if volatility_unit == "auto":
             notes.append(
                 f"implied volatilities taken as percent (median {median:.4g}); "
-                'pass `volatility_unit="fraction"` if they are not'
+                'call `prepare_quotes(..., volatility_unit="fraction")` if they are not'
             )
     elif volatility_unit == "auto" and median > _NOTED_VOLATILITY:
         notes.append(
             f"implied volatilities taken as fractions, with a median of {median:.0%}; "
-            'pass `volatility_unit="percent"` if they are percent'
+            'call `prepare_quotes(..., volatility_unit="percent")` if they are percent'
         )
     return _Values(volatility, volatility, has_spreads=False, volatility=volatility)
 
