@@ -133,32 +133,83 @@ class CurveSolution:
     steps: jax.Array
 
 
-def assemble(
-    quotes: NormalisedQuotes, *, n: int, narrowest: jax.Array | float
-) -> Programme:
-    """Place the kinks and build the matrices of the programme."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Smile:
+    """Total volatilities of the quotes of one expiry, joined by straight lines.
+
+    Attributes:
+        total_volatility: Implied by the mids, of shape `(m,)`; NaN where none.
+        abscissae: Log-moneyness of the quotes that tell one, increasing, then padding.
+        ordinates: Their total volatilities, then the last one again.
+        low: How far kinks should reach to the left, in log-moneyness.
+        high: How far to the right.
+    """
+
+    total_volatility: jax.Array
+    abscissae: jax.Array
+    ordinates: jax.Array
+    low: jax.Array
+    high: jax.Array
+
+    def __call__(self, at: jax.Array) -> jax.Array:
+        """Total volatility at points of shape `(k,)`: flat beyond the quotes."""
+        # A table of comparisons compiles fastest.
+        after = jnp.sum(self.abscissae <= at[:, None], axis=1)
+        after = jnp.clip(after, 1, self.abscissae.shape[0] - 1)
+        left, right = self.abscissae[after - 1], self.abscissae[after]
+        share = jnp.clip((at - left) / (right - left), 0.0, 1.0)
+        first, second = self.ordinates[after - 1], self.ordinates[after]
+        return first + share * (second - first)
+
+    @property
+    def at_the_money(self) -> jax.Array:
+        """Total volatility at the forward."""
+        return self(jnp.zeros(1))[0]
+
+
+def read_smile(quotes: NormalisedQuotes) -> Smile:
+    """Imply total volatilities, and how far kinks should reach beyond the quotes."""
+    x = quotes.log_moneyness
+    counted = quotes.weight > 0.0
+    total_volatility = black_scholes.implied_total_volatility(
+        quotes.mid, 1.0, jnp.exp(x), x >= 0.0
+    )
+    # The middle of a spread that starts at zero says little about the volatility.
+    telling = counted & (total_volatility > 0.0) & (quotes.lower != 0.0)
+    telling = telling & jnp.isfinite(total_volatility)
+
+    order = jnp.argsort(jnp.where(telling, x, jnp.inf))
+    count = telling.sum()
+    last = order[jnp.maximum(count - 1, 0)]
+    place = jnp.arange(x.shape[0])
+    abscissae = jnp.where(place < count, x[order], x[last] + 1.0 + place)
+    ordinates = jnp.where(
+        place < count, total_volatility[order], total_volatility[last]
+    )
+    zero = jnp.zeros(())
+    smile = Smile(total_volatility, abscissae, ordinates, zero, zero)
+
+    first = jnp.min(jnp.where(telling, x, jnp.inf))
+    final = jnp.max(jnp.where(telling, x, -jnp.inf))
+    at_the_money, at_first, at_last = smile(jnp.stack([zero, first, final]))
+    low = jnp.minimum(first - BEYOND * at_first, -REACH * at_the_money)
+    high = jnp.maximum(final + BEYOND * at_last, REACH * at_the_money)
+    lowest = jnp.min(jnp.where(counted, x, jnp.inf))
+    highest = jnp.max(jnp.where(counted, x, -jnp.inf))
+    low = jnp.minimum(low, lowest - 0.5 * at_first)
+    high = jnp.maximum(high, highest + 0.5 * at_last)
+    return replace(smile, low=low, high=high)
+
+
+def assemble(quotes: NormalisedQuotes, smile: Smile, grid: KinkGrid) -> Programme:
+    """Build the matrices of the programme for given kinks."""
     x = quotes.log_moneyness
     moneyness = jnp.exp(x)
     is_call = x >= 0.0
     counted = quotes.weight > 0.0
     two_sided = jnp.isfinite(quotes.lower) & jnp.isfinite(quotes.upper)
-    total_volatility = black_scholes.implied_total_volatility(
-        quotes.mid, 1.0, moneyness, is_call
-    )
-    # The middle of a spread that starts at zero says little about the volatility.
-    telling = counted & (total_volatility > 0.0) & (quotes.lower != 0.0)
-    telling = telling & jnp.isfinite(total_volatility)
-    smile = _interpolated_smile(x, total_volatility, telling)
-
-    counted_x = jnp.where(counted, x, jnp.inf), jnp.where(counted, x, -jnp.inf)
-    first = jnp.min(jnp.where(telling, x, jnp.inf))
-    last = jnp.max(jnp.where(telling, x, -jnp.inf))
-    at_the_money, at_first, at_last = smile(jnp.stack([jnp.zeros(()), first, last]))
-    low = jnp.minimum(first - BEYOND * at_first, -REACH * at_the_money)
-    high = jnp.maximum(last + BEYOND * at_last, REACH * at_the_money)
-    low = jnp.minimum(low, jnp.min(counted_x[0]) - 0.5 * at_first)
-    high = jnp.maximum(high, jnp.max(counted_x[1]) + 0.5 * at_last)
-    grid = kink_grid(n, low=low, high=high, narrowest=narrowest * at_the_money)
+    total_volatility, at_the_money = smile.total_volatility, smile.at_the_money
 
     deviation = x / total_volatility - 0.5 * total_volatility
     vega = jnp.maximum(norm.pdf(deviation), LEAST_VEGA)
@@ -183,32 +234,10 @@ def assemble(
         data=quotes.mid * unit,
         tolerance=tolerance,
         roughness=rough.T @ rough,
-        equality=jnp.stack([jnp.ones(n), grid.moneyness]),
+        equality=jnp.stack([jnp.ones(kinks.shape[0]), grid.moneyness]),
         total_volatility=total_volatility,
         at_the_money=at_the_money,
     )
-
-
-def _interpolated_smile(x, total_volatility, telling):
-    """Total volatility by log-moneyness: linear between quotes, flat beyond them."""
-    order = jnp.argsort(jnp.where(telling, x, jnp.inf))
-    count = telling.sum()
-    last = order[jnp.maximum(count - 1, 0)]
-    place = jnp.arange(x.shape[0])
-    abscissae = jnp.where(place < count, x[order], x[last] + 1.0 + place)
-    ordinates = jnp.where(
-        place < count, total_volatility[order], total_volatility[last]
-    )
-
-    def smile(at):
-        """At points of shape `(k,)`; a table of comparisons compiles fastest."""
-        after = jnp.sum(abscissae <= at[:, None], axis=1)
-        after = jnp.clip(after, 1, x.shape[0] - 1)
-        left, right = abscissae[after - 1], abscissae[after]
-        share = jnp.clip((at - left) / (right - left), 0.0, 1.0)
-        return ordinates[after - 1] + share * (ordinates[after] - ordinates[after - 1])
-
-    return smile
 
 
 def fit_mids(
@@ -225,7 +254,10 @@ def fit_mids(
     Returns:
         The solution and the programme, which `fit_inside` goes on with.
     """
-    programme = assemble(quotes, n=n, narrowest=narrowest)
+    smile = read_smile(quotes)
+    width = narrowest * smile.at_the_money
+    grid = kink_grid(n, low=smile.low, high=smile.high, narrowest=width)
+    programme = assemble(quotes, smile, grid)
     count = jnp.sum(quotes.weight > 0.0)
     reference = reference_smoothing(count)
     automatic = jnp.isnan(smoothing)

@@ -1,0 +1,457 @@
+r"""Convex programmes of many expiries that share their kinks, by an interior-point method.
+
+The unknowns are the time values $y_i$ of each skeleton at the inner kinks. With kinks
+`s`, one of them 1, the weights of expiry `i` are the changes of slope
+
+$$
+w_i = e + D y_i, \qquad
+(D y)_j = \frac{y_{j+1} - y_j}{s_{j+1} - s_j} - \frac{y_j - y_{j-1}}{s_j - s_{j-1}},
+$$
+
+where `e` is one at the kink 1 and time values are zero at both ends: mass and mean of
+the weights are one, whatever `y` is. The programme is
+
+$$
+\min \; \sum_i \tfrac12 w_i^\top P_i w_i + q_i^\top w_i + c_i + \rho_i^\top e_i
+\quad \text{subject to} \quad
+w_i \ge 0, \quad y_i \ge y_{i-1}, \quad
+\ell_i - e_i \le A_i w_i \le u_i + e_i, \quad e_i \ge 0 .
+$$
+
+In these unknowns the order of the expiries couples neighbours by a *diagonal* block, so
+that Newton's matrix is block tridiagonal and one step costs, for each expiry, one
+factorisation, one triangular inverse and its square. The method is Mehrotra's
+predictor-corrector, as in `relu_options.fitting.quadratic_program`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+
+from relu_options.fitting.quadratic_program import (
+    PATIENCE,
+    RESOLUTION,
+    RIDGE,
+    STALL,
+    STEP_FRACTION,
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CalendarProgram:
+    """The data of one programme; see the module's formula.
+
+    Attributes:
+        kinks: `s`, of shape `(n,)` and increasing; one is 1.
+        hessian: `P`, of shape `(N, n, n)`, each positive semidefinite.
+        gradient: `q`, of shape `(N, n)`.
+        constant: `c`, of shape `(N,)`.
+        rows: `A`, of shape `(N, m, n)`; `m` may be zero.
+        lower: `l`, of shape `(N, m)`.
+        upper: `u`, of shape `(N, m)`, above `lower`.
+        penalty: `rho`, of shape `(N, m)`, positive.
+        coupled: Of shape `(N,)`: whether the expiry must be above the one before it;
+            the first is not.
+    """
+
+    kinks: jax.Array
+    hessian: jax.Array
+    gradient: jax.Array
+    constant: jax.Array
+    rows: jax.Array
+    lower: jax.Array
+    upper: jax.Array
+    penalty: jax.Array
+    coupled: jax.Array
+
+    def objective(self, weights: jax.Array, excess: jax.Array) -> jax.Array:
+        """Value of the objective, of each expiry."""
+        quadratic = 0.5 * jnp.einsum("ij,ijk,ik->i", weights, self.hessian, weights)
+        linear = jnp.sum(self.gradient * weights, 1) + self.constant
+        return quadratic + linear + jnp.sum(self.penalty * excess, 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CalendarIterate:
+    """Unknowns, slacks and multipliers; all but `time_value` are positive.
+
+    Attributes:
+        time_value: `y`, of shape `(N, n - 2)`.
+        weights: `w`, of shape `(N, n)`.
+        weights_dual: Multipliers of `w >= 0`.
+        calendar: `y_i - y_{i-1}`, of shape `(N, n - 2)`; one where not coupled.
+        calendar_dual: Multipliers of `calendar >= 0`; zero where not coupled.
+        excess: `e`, of shape `(N, m)`.
+        excess_dual: Multipliers of `e >= 0`.
+        slack: How far `A w` is inside lower and upper bounds, of shape `(2, N, m)`.
+        slack_dual: Their multipliers.
+    """
+
+    time_value: jax.Array
+    weights: jax.Array
+    weights_dual: jax.Array
+    calendar: jax.Array
+    calendar_dual: jax.Array
+    excess: jax.Array
+    excess_dual: jax.Array
+    slack: jax.Array
+    slack_dual: jax.Array
+
+    @property
+    def pairs(self) -> tuple[tuple[jax.Array, jax.Array], ...]:
+        """Positive parts, each with its multiplier."""
+        return (
+            (self.weights, self.weights_dual),
+            (self.calendar, self.calendar_dual),
+            (self.excess, self.excess_dual),
+            (self.slack, self.slack_dual),
+        )
+
+    @property
+    def gap(self) -> jax.Array:
+        """Sum of the complementarity products."""
+        products = [jnp.sum(value * dual) for value, dual in self.pairs]
+        return jnp.sum(jnp.stack(products))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CalendarSolution:
+    """Where the method stopped.
+
+    Attributes:
+        iterate: The best iterate.
+        objective: Of each expiry, of shape `(N,)`.
+        gap: Duality gap relative to the objective.
+        residual: Largest violation of the equations among unknowns and slacks.
+        steps: Number of steps taken.
+    """
+
+    iterate: CalendarIterate
+    objective: jax.Array
+    gap: jax.Array
+    residual: jax.Array
+    steps: jax.Array
+
+
+def time_values(weights: jax.Array, kinks: jax.Array) -> jax.Array:
+    """Time values of the skeleton at the inner kinks, as sums of positive terms.
+
+    Puts below 1 and calls above it; weights of shape `(..., n)`, mass and mean one.
+    """
+    calls = jnp.maximum(kinks - kinks[1:-1, None], 0.0)
+    puts = jnp.maximum(kinks[1:-1, None] - kinks, 0.0)
+    hinges = jnp.where(kinks[1:-1, None] >= 1.0, calls, puts)
+    return jnp.einsum("...j,kj->...k", weights, hinges)
+
+
+def starting_point(program: CalendarProgram, weights: jax.Array) -> CalendarIterate:
+    """A balanced interior point at `weights > 0`, of shape `(N, n)`."""
+    y = time_values(weights, program.kinks)
+    coupled = program.coupled[:, None]
+    rise = y - _before(y)
+    calendar = jnp.where(coupled, jnp.maximum(rise, 1e-3 * y), 1.0)
+    slope = jnp.einsum("ijk,ik->ij", program.hessian, weights) + program.gradient
+    product = jnp.abs(slope).max(1, keepdims=True) * jnp.mean(weights)
+    inside = jnp.einsum("imj,ij->im", program.rows, weights)
+    excess = jnp.maximum(
+        jnp.maximum(program.lower - inside, inside - program.upper), 0.0
+    )
+    excess = excess + 1.0
+    slack = jnp.stack([inside - program.lower, program.upper - inside]) + excess
+    dual = jnp.broadcast_to(program.penalty / 4.0, slack.shape)
+    return CalendarIterate(
+        time_value=y,
+        weights=weights,
+        weights_dual=product / weights,
+        calendar=calendar,
+        calendar_dual=jnp.where(coupled, product / calendar, 0.0),
+        excess=excess,
+        excess_dual=program.penalty / 2.0,
+        slack=slack,
+        slack_dual=dual,
+    )
+
+
+def solve(
+    program: CalendarProgram,
+    start: CalendarIterate,
+    *,
+    tolerance: float | jax.Array,
+    max_steps: int = 80,
+) -> CalendarSolution:
+    """Solve the programme from an interior point.
+
+    Args:
+        program: The programme.
+        start: Any iterate with positive parts, feasible or not.
+        tolerance: Relative duality gap at which to stop.
+        max_steps: Steps after which to stop regardless.
+
+    Returns:
+        The best iterate and how good it is. Nothing is raised: check `gap`.
+    """
+    fixed = _Fixed.of(program)
+
+    def measure(iterate):
+        objective = program.objective(iterate.weights, iterate.excess).sum()
+        scale = jnp.maximum(jnp.abs(objective), RESOLUTION * program.constant.sum())
+        return jnp.maximum(iterate.gap / scale, _infeasibility(program, fixed, iterate))
+
+    def proceed(carry):
+        _, _, best_merit, steps, stalled = carry
+        return (best_merit > tolerance) & (steps < max_steps) & (stalled < STALL)
+
+    def step(carry):
+        before, best, best_merit, steps, stalled = carry
+        iterate = _predictor_corrector(program, fixed, before)
+        merit = measure(iterate)
+        better = merit < best_merit
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), iterate, best)
+        moving = better | (iterate.gap < 0.9 * before.gap) | (steps < PATIENCE)
+        stalled = jnp.where(moving, 0, stalled + 1)
+        stalled = jnp.where(jnp.isfinite(merit), stalled, STALL)
+        return iterate, best, jnp.fmin(merit, best_merit), steps + 1, stalled
+
+    zero = jnp.asarray(0)
+    carry = (start, start, jnp.asarray(jnp.inf), zero, zero)
+    _, best, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
+    objective = program.objective(best.weights, best.excess)
+    scale = jnp.maximum(jnp.abs(objective.sum()), RESOLUTION * program.constant.sum())
+    return CalendarSolution(
+        best,
+        objective,
+        best.gap / scale,
+        _infeasibility(program, fixed, best),
+        steps,
+    )
+
+
+def _before(values: jax.Array) -> jax.Array:
+    """The row of the expiry before; zeros for the first."""
+    return jnp.concatenate([jnp.zeros_like(values[:1]), values[:-1]])
+
+
+def _after(values: jax.Array) -> jax.Array:
+    """The row of the expiry after; zeros for the last."""
+    return jnp.concatenate([values[1:], jnp.zeros_like(values[:1])])
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Fixed:
+    """What does not change from step to step.
+
+    Attributes:
+        bend: `D`, of shape `(n, n - 2)`.
+        centre: `e`, of shape `(n,)`.
+        hessian: `D' P D`, of shape `(N, n - 2, n - 2)`.
+        rows: `A D`, of shape `(N, m, n - 2)`.
+    """
+
+    bend: jax.Array
+    centre: jax.Array
+    hessian: jax.Array
+    rows: jax.Array
+
+    @classmethod
+    def of(cls, program: CalendarProgram) -> _Fixed:
+        n = program.kinks.shape[0]
+        rate = 1.0 / jnp.diff(program.kinks)
+        inner = jnp.eye(n)[:, 1:-1]
+        slopes = rate[:, None] * jnp.diff(inner, axis=0)
+        ends = jnp.zeros((1, n - 2))
+        bend = jnp.diff(jnp.concatenate([ends, slopes, ends]), axis=0)
+        rows = jnp.einsum("imj,jk->imk", program.rows, bend)
+        hessian = jnp.einsum("jk,ijl->ikl", bend, program.hessian)
+        hessian = jnp.einsum("ikl,lm->ikm", hessian, bend)
+        return cls(bend, jnp.where(program.kinks == 1.0, 1.0, 0.0), hessian, rows)
+
+
+def _residuals(program: CalendarProgram, fixed: _Fixed, at: CalendarIterate):
+    """Violations of stationarity (in y and e) and of the slacks' equations."""
+    pull = at.slack_dual[0] - at.slack_dual[1]
+    slope = jnp.einsum("ijk,ik->ij", program.hessian, at.weights) + program.gradient
+    slope = slope - at.weights_dual - jnp.einsum("imj,im->ij", program.rows, pull)
+    stationary = slope @ fixed.bend - at.calendar_dual + _after(at.calendar_dual)
+    stationary_excess = program.penalty - at.excess_dual - at.slack_dual.sum(0)
+    weights = fixed.centre + at.time_value @ fixed.bend.T - at.weights
+    rise = at.time_value - _before(at.time_value) - at.calendar
+    calendar = jnp.where(program.coupled[:, None], rise, 0.0)
+    inside = jnp.einsum("imj,ij->im", program.rows, at.weights)
+    slack = jnp.stack([inside - program.lower, program.upper - inside]) + at.excess
+    return stationary, stationary_excess, weights, calendar, slack - at.slack
+
+
+def _infeasibility(program, fixed, at: CalendarIterate) -> jax.Array:
+    """The largest violation of the slacks' equations, relative to their terms."""
+    _, _, weights, calendar, slack = _residuals(program, fixed, at)
+    reach = 1.0 + jnp.abs(program.upper) + jnp.abs(program.lower)
+    return jnp.maximum(
+        jnp.maximum(jnp.max(jnp.abs(weights)), jnp.max(jnp.abs(calendar))),
+        jnp.max(jnp.abs(slack) / reach, initial=0.0),
+    )
+
+
+def _predictor_corrector(
+    program: CalendarProgram, fixed: _Fixed, at: CalendarIterate
+) -> CalendarIterate:
+    """One step of Mehrotra's method: one factorisation, two solves."""
+    direction = _newton_system(program, fixed, at)
+    coupled = jnp.sum(program.coupled) * at.calendar.shape[1]
+    count = at.weights.size + coupled + 3 * at.excess.size
+    affine = direction(0.0, None)
+    reach = _longest_step(at, affine)
+    ahead = jax.tree.map(lambda v, dv: v + reach * dv, at, affine)
+    centring = (ahead.gap / at.gap) ** 3
+    step = direction(centring * at.gap / count, affine)
+    length = jnp.minimum(1.0, STEP_FRACTION * _longest_step(at, step))
+    return jax.tree.map(lambda v, dv: v + length * dv, at, step)
+
+
+def _newton_system(program: CalendarProgram, fixed: _Fixed, at: CalendarIterate):
+    """Factorise the Newton system once; return its solver `(target, affine) -> step`.
+
+    Eliminated in turn: the multipliers, the slacks, the excess, the weights. What is
+    left are the time values, block tridiagonal in the expiries.
+    """
+    residuals = _residuals(program, fixed, at)
+    stationary, stationary_excess, weights_gap, calendar_gap, slack_gap = residuals
+    rate = at.slack_dual / at.slack
+    excess_rate = at.excess_dual / at.excess + rate.sum(0)
+    tilt = rate[0] - rate[1]
+    stiffness = rate.sum(0) - tilt**2 / excess_rate
+    barrier = at.weights_dual / at.weights
+    link = at.calendar_dual / at.calendar
+
+    hessian = fixed.hessian + jnp.einsum(
+        "jk,ij,jl->ikl", fixed.bend, barrier, fixed.bend
+    )
+    if program.rows.shape[1]:
+        scaled = fixed.rows * stiffness[..., None]
+        hessian = hessian + jnp.einsum("imk,iml->ikl", fixed.rows, scaled)
+    q = hessian.shape[1]
+    diagonal = jnp.eye(q, dtype=bool)
+    own = jnp.diagonal(hessian, axis1=1, axis2=2) + link + _after(link)
+    scale = 1.0 / jnp.sqrt(own)
+    unit = hessian * scale[:, :, None] * scale[:, None, :]
+    unit = jnp.where(diagonal, 1.0 + q * RIDGE, unit)
+    links = link * scale * _before(scale)
+    factors, bridges = _factorise(unit, links)
+
+    def direction(target, affine):
+        def complementarity(value, dual, dvalue, ddual):
+            second_order = 0.0 if affine is None else dvalue * ddual
+            return target - value * dual - second_order
+
+        d = at if affine is None else affine
+        rhs_weights, rhs_calendar, rhs_excess, rhs_slack = (
+            complementarity(*pair, *change)
+            for pair, change in zip(at.pairs, d.pairs, strict=True)
+        )
+        coupled = program.coupled[:, None]
+        rhs_calendar = jnp.where(coupled, rhs_calendar, 0.0)
+
+        push_weights = (rhs_weights - at.weights_dual * weights_gap) / at.weights
+        push_calendar = (rhs_calendar - at.calendar_dual * calendar_gap) / at.calendar
+        moved_gap = jnp.einsum("imj,ij->im", program.rows, weights_gap)
+        signed = jnp.stack([moved_gap, -moved_gap])
+        push = (rhs_slack - at.slack_dual * (slack_gap + signed)) / at.slack
+        drive = rhs_excess / at.excess + push.sum(0) - stationary_excess
+        force = push[0] - push[1] - tilt * drive / excess_rate
+        rhs = -stationary + push_weights @ fixed.bend
+        rhs = rhs + push_calendar - _after(push_calendar)
+        rhs = rhs + jnp.einsum("imk,im->ik", fixed.rows, force)
+        # The weights' own gap moves the quadratic part.
+        pulled = jnp.einsum("ijk,ik->ij", program.hessian, weights_gap)
+        rhs = rhs - pulled @ fixed.bend
+
+        dy = scale * _back_substitute(factors, bridges, rhs * scale)
+        dweights = dy @ fixed.bend.T + weights_gap
+        dcalendar = jnp.where(coupled, dy - _before(dy) + calendar_gap, 0.0)
+        moved = jnp.einsum("imj,ij->im", program.rows, dweights)
+        dexcess = (
+            rhs_excess / at.excess
+            + (
+                (rhs_slack - at.slack_dual * slack_gap) / at.slack
+                - rate * jnp.stack([moved, -moved])
+            ).sum(0)
+            - stationary_excess
+        ) / excess_rate
+        dslack = jnp.stack([moved, -moved]) + dexcess + slack_gap
+        return CalendarIterate(
+            time_value=dy,
+            weights=dweights,
+            weights_dual=(rhs_weights - at.weights_dual * dweights) / at.weights,
+            calendar=dcalendar,
+            calendar_dual=(rhs_calendar - at.calendar_dual * dcalendar) / at.calendar,
+            excess=dexcess,
+            excess_dual=(rhs_excess - at.excess_dual * dexcess) / at.excess,
+            slack=dslack,
+            slack_dual=(rhs_slack - at.slack_dual * dslack) / at.slack,
+        )
+
+    return direction
+
+
+def _factorise(blocks: jax.Array, links: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cholesky factors of a block tridiagonal matrix whose links are diagonal.
+
+    Blocks have shape `(N, q, q)`; minus `links`, of shape `(N, q)`, stand to the left
+    of each. Returns the factors and their left neighbours, transposed.
+    """
+
+    def forward(before, inputs):
+        block, link = inputs
+        bridge = solve_triangular(before, jnp.diag(-link), lower=True)
+        factor = jnp.linalg.cholesky(block - bridge.T @ bridge, symmetrize_input=False)
+        return factor, (factor, bridge)
+
+    _, (factors, bridges) = jax.lax.scan(
+        forward, jnp.eye(blocks.shape[1]), (blocks, links)
+    )
+    return factors, bridges
+
+
+def _back_substitute(
+    factors: jax.Array, bridges: jax.Array, rhs: jax.Array
+) -> jax.Array:
+    """Solve with the factors of `_factorise`; `rhs` and result of shape `(N, q)`."""
+
+    def forward(before, inputs):
+        factor, bridge, row = inputs
+        now = solve_triangular(factor, row - bridge.T @ before, lower=True)
+        return now, now
+
+    def backward(after, inputs):
+        factor, bridge_after, row = inputs
+        row = row - bridge_after @ after
+        now = solve_triangular(factor, row, lower=True, trans=1)
+        return now, now
+
+    zero = jnp.zeros(rhs.shape[1])
+    _, half = jax.lax.scan(forward, zero, (factors, bridges, rhs))
+    inputs = (factors, _after(bridges), half)
+    _, full = jax.lax.scan(backward, zero, inputs, reverse=True)
+    return full
+
+
+def _longest_step(at: CalendarIterate, step: CalendarIterate) -> jax.Array:
+    """The longest step, at most one, that keeps every positive part non-negative."""
+
+    def reach(value, change):
+        ratio = jnp.where(change < 0.0, -value / change, jnp.inf)
+        return jnp.min(ratio, initial=1.0)
+
+    lengths = [
+        reach(value, change)
+        for values, changes in zip(at.pairs, step.pairs, strict=True)
+        for value, change in zip(values, changes, strict=True)
+    ]
+    return jnp.min(jnp.stack(lengths))
