@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 
 import relu_options as ro
 from relu_options._formulas.elementwise import compiler_options
-from relu_options.fitting.curve import _normalised
+from relu_options.fitting.curve import normalise
 from relu_options.fitting.programme import (
     MARGIN,
     NARROWEST,
@@ -162,7 +162,7 @@ class GenericSolver:
 
     def __init__(self, quotes: ExpiryQuotes):
         """Assemble the programme at the smoothing that the library chooses."""
-        normalised = _normalised(quotes)
+        normalised = normalise(quotes)
         mids, programme = core(fit_mids, n=KINKS)(normalised, np.nan, NARROWEST)
         self.inside = bool(mids.inside)
         self._ours = float(mids.objective)
@@ -242,7 +242,7 @@ def contenders(
     slice_: Slice, quotes: ExpiryQuotes, generic: GenericSolver
 ) -> dict[str, Callable[[], float]]:
     """What is timed: functions that return seconds for one curve."""
-    normalised = _normalised(quotes)
+    normalised = normalise(quotes)
     # Volatilities of the mids; a bid of zero tells none, so peers have fewer quotes.
     kept = np.argsort(quotes.strike)
     kept = kept[quotes.bid[kept] > 0.0]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from relu_options.decomposition import decompose
     from relu_options.fitting.convex import fit_convex
     from relu_options.fitting.curve import fit_curve, fit_curves
+    from relu_options.fitting.surface import fit_surface
     from relu_options.greeks_table import add_greeks
     from relu_options.market_data import (
         OptionChain,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         prune,
         replicate,
     )
+    from relu_options.surfaces import BlackScholesSurface, PriceSurface
     from relu_options.variance import variance_strip
 
 __version__ = "0.1.0"
@@ -43,11 +45,13 @@ _MODULES = {"activations", "bachelier", "black_scholes", "payoffs"}
 _HOMES = {
     "BachelierNetwork": "networks",
     "BlackScholesCurve": "curves",
+    "BlackScholesSurface": "surfaces",
     "LotTerms": "replication",
     "OptionChain": "market_data",
     "Payoff": "payoffs",
     "PriceCurve": "curves",
     "PriceNetwork": "networks",
+    "PriceSurface": "surfaces",
     "ReLUNetwork": "networks",
     "SmoothPayoff": "payoffs",
     "StrikePortfolio": "portfolio",
@@ -59,6 +63,7 @@ _HOMES = {
     "fit_curve": "fitting.curve",
     "fit_curves": "fitting.curve",
     "fit_payoff": "replication",
+    "fit_surface": "fitting.surface",
     "prepare_quotes": "market_data",
     "price_interval": "replication",
     "prune": "replication",
@@ -70,11 +75,13 @@ _HOMES = {
 __all__ = [
     "BachelierNetwork",
     "BlackScholesCurve",
+    "BlackScholesSurface",
     "LotTerms",
     "OptionChain",
     "Payoff",
     "PriceCurve",
     "PriceNetwork",
+    "PriceSurface",
     "ReLUNetwork",
     "SmoothPayoff",
     "StrikePortfolio",
@@ -89,6 +96,7 @@ __all__ = [
     "fit_curve",
     "fit_curves",
     "fit_payoff",
+    "fit_surface",
     "payoffs",
     "prepare_quotes",
     "price_interval",

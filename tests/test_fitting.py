@@ -18,7 +18,7 @@ from relu_options.arbitrage import static_arbitrage_violations
 from relu_options.errors import QuoteError
 from relu_options.fitting import programme
 from relu_options.fitting.convex import fit_convex
-from relu_options.fitting.curve import _normalised
+from relu_options.fitting.curve import normalise
 from relu_options.fitting.grid import SPACING, kink_grid
 from relu_options.market_data import bundled_truth
 
@@ -70,7 +70,7 @@ def test_the_core_agrees_with_a_generic_solver(chain, position):
     pytest.importorskip("clarabel")
     from benchmarks.peers.convex import solve_least_squares
 
-    quotes = _normalised(ro.prepare_quotes(chain[chain.slices[position]]))
+    quotes = normalise(ro.prepare_quotes(chain[chain.slices[position]]))
     solution, made = fit_mids(quotes, 1.0, 0.125)
     counted = np.asarray(quotes.weight) > 0.0
     smoothing = programme.reference_smoothing(counted.sum())
@@ -142,7 +142,7 @@ def test_many_curves_are_the_curves_one_by_one(chain, curves):
 
 
 def test_more_smoothing_is_further_from_the_mids_and_less_rough(chain):
-    quotes = _normalised(ro.prepare_quotes(chain[chain.slices[4]]))
+    quotes = normalise(ro.prepare_quotes(chain[chain.slices[4]]))
     errors, rough = [], []
     for smoothing in (0.1, 1.0, 10.0, 100.0):
         solution, made = fit_mids(quotes, smoothing, 0.125)

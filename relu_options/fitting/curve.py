@@ -94,7 +94,7 @@ def fit_curve(
         >>> bool(curve.certificate)
         True
     """
-    options = _Options(smoothing, kinks, narrowest)
+    options = FitOptions(smoothing, kinks, narrowest)
     if on_arbitrage not in ("fit", "raise"):
         raise ValueError(f"on_arbitrage must be 'fit' or 'raise', not {on_arbitrage!r}")
     if not isinstance(quotes, ExpiryQuotes):
@@ -111,7 +111,7 @@ def fit_curve(
             forward=quotes.forward,
             discount_factor=quotes.discount_factor,
         )
-    with _blas().limit(limits=1):
+    with one_thread():
         if smoothing == 0.0:
             return _fit_unsmoothed(quotes)
         return _fit_smooth(quotes, options)
@@ -150,7 +150,7 @@ def fit_curves(
         >>> all(curve.certificate for curve in curves)
         True
     """
-    options = _Options(smoothing, kinks, narrowest)
+    options = FitOptions(smoothing, kinks, narrowest)
     if smoothing == 0.0:
         raise ValueError(
             "many curves are fitted smooth; call fit_curve for smoothing=0"
@@ -163,7 +163,7 @@ def fit_curves(
     curves: dict[int, PriceCurve] = {}
     batches = _batches(prepared)
     bar = tqdm(desc="curves", total=len(prepared), disable=hidden or None)
-    with _blas().limit(limits=1), ThreadPoolExecutor(_cores()) as pool, bar:
+    with one_thread(), ThreadPoolExecutor(_cores()) as pool, bar:
         together = [[prepared[one] for one in batch] for batch in batches]
         done = pool.map(partial(_fit_batch, options=options), together)
         for batch, fitted in zip(batches, done, strict=True):
@@ -173,7 +173,7 @@ def fit_curves(
 
 
 @dataclass(frozen=True)
-class _Options:
+class FitOptions:
     """What is asked of smooth curves, checked."""
 
     smoothing: float | str
@@ -205,11 +205,16 @@ class _Options:
 
 @cache
 def _blas() -> Controller:
-    """The linear algebra libraries, which fits keep to one thread.
+    """The linear algebra libraries."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+def one_thread():
+    """A context in which the linear algebra libraries keep to one thread.
 
     A team of threads costs a small matrix more than it saves.
     """
-    return ThreadpoolController().select(user_api="blas")
+    return _blas().limit(limits=1)
 
 
 def _cores() -> int:
@@ -220,7 +225,7 @@ def _cores() -> int:
 
 
 @cache
-def _compiled(function: Callable, **static: Any) -> Callable:
+def compiled(function: Callable, **static: Any) -> Callable:
     """The function, compiled once for each shape of its arguments."""
     return jax.jit(partial(function, **static), compiler_options=compiler_options())
 
@@ -252,7 +257,7 @@ def _batches(prepared: list[ExpiryQuotes]) -> list[list[int]]:
     ]
 
 
-def _normalised(
+def normalise(
     quotes: ExpiryQuotes, buckets: tuple[int, ...] = BUCKETS
 ) -> NormalisedQuotes:
     """Sorted, in units of the discounted forward, padded to a bucket."""
@@ -285,23 +290,23 @@ def _normalised(
     return NormalisedQuotes(**rows)
 
 
-def _fit_smooth(quotes: ExpiryQuotes, options: _Options) -> PriceCurve:
-    normalised = _normalised(quotes)
+def _fit_smooth(quotes: ExpiryQuotes, options: FitOptions) -> PriceCurve:
+    normalised = normalise(quotes)
     level = quotes.forward, quotes.discount_factor
-    fit = _compiled(_smooth, n=options.kinks)
+    fit = compiled(_smooth, n=options.kinks)
     fitted = fit(normalised, options.asked, options.narrowest, *level)
     return _finished(quotes, normalised, *fitted)
 
 
-def _fit_batch(quotes: list[ExpiryQuotes], options: _Options) -> list[PriceCurve]:
+def _fit_batch(quotes: list[ExpiryQuotes], options: FitOptions) -> list[PriceCurve]:
     """Fit quotes of one padded length in one call; few are fitted one by one."""
     if len(quotes) < BATCH // 2:
         return [_fit_smooth(one, options) for one in quotes]
-    normalised = [_normalised(one) for one in quotes]
+    normalised = [normalise(one) for one in quotes]
     rows = [*normalised, *[normalised[0]] * (BATCH - len(quotes))]
     levels = np.ones((BATCH, 2))
     levels[: len(quotes)] = [(one.forward, one.discount_factor) for one in quotes]
-    fit = _compiled(_smooth_in_turn, n=options.kinks)
+    fit = compiled(_smooth_in_turn, n=options.kinks)
     stacked = jax.tree.map(lambda *each: np.stack(each), *rows)
     fitted = fit(stacked, levels, options.asked, options.narrowest)
     fitted = jax.tree.map(np.asarray, fitted)
@@ -360,7 +365,7 @@ def _finished(quotes, normalised, network, solution, programme) -> PriceCurve:
             "check prices, forward and discount factor"
         )
     if not solution.inside:
-        network, solution = _compiled(_inside)(
+        network, solution = compiled(_inside)(
             normalised, programme, solution, quotes.forward, quotes.discount_factor
         )
     report = FitReport(
@@ -369,12 +374,12 @@ def _finished(quotes, normalised, network, solution, programme) -> PriceCurve:
         steps=int(solution.steps),
         gap=float(solution.gap),
         objective=float(solution.objective),
-        unsmoothed=partial(_least_error, quotes),
+        unsmoothed=partial(least_error, quotes),
     )
     return _curve(quotes, network, report)
 
 
-def _least_error(quotes: ExpiryQuotes) -> float:
+def least_error(quotes: ExpiryQuotes) -> float:
     """The volatility error of the unsmoothed fit to the mids, whatever the spreads.
 
     Quotes with a bid of zero do not count: their mid says little about the volatility.
@@ -396,18 +401,18 @@ def _least_error(quotes: ExpiryQuotes) -> float:
         converted=quotes.converted[told],
         _rows=quotes._rows[told],
     )
-    with _blas().limit(limits=1):
+    with one_thread():
         return _fit_unsmoothed(mids).volatility_error
 
 
 def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
-    normalised = _normalised(quotes, KINK_BUCKETS)
+    normalised = normalise(quotes, KINK_BUCKETS)
     moneyness = np.sort(quotes.strike / quotes.forward)
     last = max(moneyness[-1], 1.0)
     extra = normalised.mid.shape[0] - len(quotes)
     far = last * np.geomspace(BEYOND_LAST[0], BEYOND_LAST[-1], len(BEYOND_LAST) + extra)
     kinks = np.concatenate([[0.0], moneyness, far])
-    fit = _compiled(fit_exactly, in_volatility=not quotes.has_spreads)
+    fit = compiled(fit_exactly, in_volatility=not quotes.has_spreads)
     weights, solution = fit(normalised, kinks)
     network = PriceNetwork(
         kinks=jnp.asarray(kinks * quotes.forward),
@@ -420,7 +425,7 @@ def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
         steps=int(solution.steps),
         gap=float(solution.gap),
         objective=float(solution.objective),
-        unsmoothed=partial(_least_error, quotes),
+        unsmoothed=partial(least_error, quotes),
     )
     return _curve(quotes, network, report)
 

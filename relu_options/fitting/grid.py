@@ -18,9 +18,11 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtri
 
 SPACING = 1.5  # distance between neighbouring kinks, in bandwidths
 NEWTON_STEPS = 10
+TWO_PI = 6.283185307179586
 
 
 @jax.tree_util.register_dataclass
@@ -89,6 +91,41 @@ def kink_grid(
     x = narrowest / widening * jnp.sinh(widening * u)
     bandwidths = jnp.sqrt(narrowest**2 + (widening * x) ** 2)
     return KinkGrid(x, bandwidths, narrowest, widening)
+
+
+def shared_grid(
+    n: int, *, low: jax.Array, high: jax.Array, narrowest: jax.Array
+) -> KinkGrid:
+    r"""Place kinks for all expiries of a surface, one of them at the forward exactly.
+
+    The kinks are those of `kink_grid`, shifted by at most half of a spacing. Bandwidths
+    are such that the price of a hidden unit at its own kink, per unit of the kink,
+
+    $$
+    p(x) = 2 N(h(x) / 2) - 1 = \sqrt{(a^2 + b^2 x^2) / 2 \pi},
+    $$
+
+    is convex in `x`, which is what carries the order of expiries from the kinks to
+    every strike. It differs from $h^2 = a^2 + b^2 x^2$ in the third order of `h` only.
+
+    Args:
+        n: Number of kinks.
+        low: Log-moneyness of the first, negative.
+        high: Log-moneyness of the last, positive.
+        narrowest: Largest bandwidth at the forward.
+
+    Returns:
+        The grid.
+    """
+    grid = kink_grid(n, low=low, high=high, narrowest=narrowest)
+    scaled = grid.widening / grid.narrowest
+    first = jnp.arcsinh(scaled * grid.log_moneyness[0]) / grid.widening
+    left = jnp.clip(jnp.round(-first / SPACING), 2, n - 3)
+    u = SPACING * (jnp.arange(n) - left)
+    x = jnp.sinh(grid.widening * u) / scaled
+    kernel_price = jnp.sqrt((grid.narrowest**2 + (grid.widening * x) ** 2) / TWO_PI)
+    bandwidths = 2.0 * ndtri(0.5 * (1.0 + kernel_price))
+    return KinkGrid(x, bandwidths, grid.narrowest, grid.widening)
 
 
 def roughness_matrix(

@@ -265,7 +265,7 @@ def fit_mids(
 
     gram = programme.design.T @ programme.design
     gradient = -programme.design.T @ programme.data
-    spread = _heavy_tailed(programme.grid, programme.at_the_money)
+    spread = heavy_tailed(programme.grid, programme.at_the_money)
 
     def choose(at: Iterate) -> jax.Array:
         residual = programme.design @ at.x - programme.data
@@ -332,14 +332,14 @@ def fit_inside(
         upper=centre + reach,
         penalty=jnp.full(centre.shape, PENALTY),
     )
-    spread = _heavy_tailed(programme.grid, programme.at_the_money)
+    spread = heavy_tailed(programme.grid, programme.at_the_money)
     start = _warm_start(program, solution.weights, spread)
     final = solve(program, start, tolerance=TOLERANCE)
     steps = solution.steps + final.steps
     return _curve_solution(quotes, programme, final, solution.smoothing, steps)
 
 
-def _heavy_tailed(grid: KinkGrid, at_the_money: jax.Array) -> jax.Array:
+def heavy_tailed(grid: KinkGrid, at_the_money: jax.Array) -> jax.Array:
     """Weights of a Cauchy law, from which the programme is started.
 
     No weight is then many orders of magnitude from its solution in the direction that

@@ -1,0 +1,280 @@
+"""Fit the price surface of all expiries of a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+import jax
+import numpy as np
+import pandas as pd
+
+from relu_options.arbitrage.surface_certificate import settle_weights
+from relu_options.curves import FitReport
+from relu_options.errors import FitError, QuoteError
+from relu_options.fitting.curve import (
+    ACCEPTABLE_GAP,
+    FitOptions,
+    compiled,
+    least_error,
+    normalise,
+    one_thread,
+)
+from relu_options.fitting.programme import NARROWEST, PENALTY
+from relu_options.fitting.surface_programme import (
+    SurfaceProgramme,
+    SurfaceSolution,
+    fit_apart,
+    fit_together,
+)
+from relu_options.market_data import (
+    ExpiryQuotes,
+    OptionChain,
+    prepare_quotes,
+    read_chain,
+)
+from relu_options.surfaces import PriceSurface, SurfaceFit
+
+EXPIRY_BUCKETS = (1, 4, 12, 24, 40, 64, 128)  # padded numbers of expiries
+QUOTE_BUCKETS = (32, 64, 128, 288, 576, 2048)  # padded numbers of quotes of an expiry
+NEAREST = 48  # spreads of each expiry that are bounds at first
+ROUNDS = 3  # solutions with the nearest spreads before all of them are bounds
+TOLERANCE = 1e-8
+LEAST_SHADOW = 1e-6  # of the dearest shadow price: below it, none is reported
+
+
+def fit_surface(
+    quotes: OptionChain | pd.DataFrame | Iterable[ExpiryQuotes | OptionChain],
+    *,
+    quote_time: object = None,
+    smoothing: float | str = "auto",
+    kinks: int = 80,
+    narrowest: float = NARROWEST,
+) -> PriceSurface:
+    r"""Fit a surface without static arbitrage to the quotes of several expiries.
+
+    All expiries share their hidden units. The output weights are found by the convex
+    programme of `relu_options.fitting.surface_programme`: inside every spread if a
+    surface of this form can be, and otherwise outside by as little as it can, in order
+    at every strike and time. Contracts that settle in the morning and in the afternoon
+    of one date are two expiries.
+
+    Args:
+        quotes: A chain; or a table with several expiries that `read_chain` reads, with
+            dates or a time to expiry, and forward and discount factor by put-call
+            parity or as columns; or the prepared quotes of each expiry.
+        quote_time: When the quotes were taken, for a table that does not say.
+        smoothing: `"auto"` chooses it for every expiry by the noise of its quotes; a
+            number is in units of the reference.
+        kinks: Number of hidden units.
+        narrowest: Bandwidth at the forward, in at-the-money total volatilities of the
+            expiry where that is least.
+
+    Returns:
+        The fitted surface.
+
+    Raises:
+        QuoteError: If no expiry can be used, or two have one time to expiry; the
+            message says why. Of several, those that cannot are left out and named in
+            `surface.fit.left_out`.
+        FitError: If the programme was not solved to its tolerance.
+        ValueError: If an argument is out of range.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> surface = ro.fit_surface(ro.bundled_chain())
+        >>> surface.share_inside
+        1.0
+        >>> print(len(surface), bool(surface.certificate))
+        8 True
+    """
+    options = FitOptions(smoothing, kinks, narrowest)
+    if options.asked == 0.0:
+        raise ValueError("a surface is fitted smooth; smoothing must be positive")
+    prepared, left_out, spot = _prepared(quotes, quote_time)
+    batch = _batch(prepared)
+    count, padded = len(prepared), batch.mid.shape[0]
+    coupled = (np.arange(padded) > 0) & (np.arange(padded) < count)
+    with one_thread():
+        programme = compiled(fit_apart, n=kinks)(batch, options.asked, narrowest)
+        if not np.isfinite(np.asarray(programme.programmes.at_the_money)).all():
+            raise QuoteError(
+                "an expiry has no quote with a bid and a time value, so no volatility "
+                "can be implied; check prices, forwards and discount factors"
+            )
+        solution = _together(batch, programme, coupled, prepared)
+    if not float(solution.gap) <= ACCEPTABLE_GAP:
+        raise FitError(
+            f"{count} expiries: duality gap {float(solution.gap):.1e} after "
+            f"{int(solution.steps)} steps, above the tolerance of "
+            f"{ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or raise `smoothing`"
+        )
+    return _surface(prepared, left_out, spot, solution)
+
+
+def _prepared(
+    quotes: OptionChain | pd.DataFrame | Iterable[ExpiryQuotes | OptionChain],
+    quote_time: object,
+) -> tuple[list[ExpiryQuotes], tuple[tuple[str, str], ...], float | None]:
+    """Quotes by time to expiry, the slices left out with reasons, and the spot."""
+    if isinstance(quotes, pd.DataFrame):
+        quotes = read_chain(quotes, quote_time=quote_time)
+    spot = _spot(quotes) if isinstance(quotes, OptionChain) else None
+    prepared: list[ExpiryQuotes] = []
+    left_out: list[tuple[str, str]] = []
+    for position, item in enumerate(quotes):
+        if isinstance(item, ExpiryQuotes):
+            prepared.append(item)
+            continue
+        try:
+            prepared.append(prepare_quotes(item))
+        except QuoteError as error:
+            name = f"table {position}"
+            if isinstance(item, OptionChain):
+                expiry, settlement = item.slices[0]
+                day = expiry if isinstance(expiry, float) else f"{expiry:%Y-%m-%d}"
+                name = f"{day} {settlement or ''}".strip()
+            left_out.append((name, str(error)))
+    if not prepared:
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
+        raise QuoteError(f"no expiry can be used: {reasons or 'there are none'}")
+    prepared.sort(key=lambda one: one.time_to_expiry)
+    for before, after in zip(prepared, prepared[1:], strict=False):
+        if before.time_to_expiry == after.time_to_expiry:
+            raise QuoteError(
+                f"two expiries have one time to expiry, {after.time_to_expiry:.6g} "
+                f"years: {before} and {after}; select one of them"
+            )
+    return prepared, tuple(left_out), spot
+
+
+def _spot(chain: OptionChain) -> float | None:
+    """The price of the underlying, if the rows agree on one."""
+    rows = chain.table
+    if "underlying_price" not in rows:
+        return None
+    prices = rows["underlying_price"].dropna().unique()
+    return float(prices[0]) if len(prices) == 1 and prices[0] > 0.0 else None
+
+
+def _batch(prepared: list[ExpiryQuotes]):
+    """Normalised quotes of all expiries, padded to buckets with the last again."""
+    rows = max(len(one) for one in prepared)
+    size = next((bucket for bucket in QUOTE_BUCKETS if bucket >= rows), None)
+    count = next((bucket for bucket in EXPIRY_BUCKETS if bucket >= len(prepared)), None)
+    if size is None or count is None:
+        raise QuoteError(
+            f"{len(prepared)} expiries of up to {rows} strikes exceed the "
+            f"{EXPIRY_BUCKETS[-1]} of {QUOTE_BUCKETS[-1]} that one fit takes; thin them"
+        )
+    each = [normalise(one, (size,)) for one in prepared]
+    each += [each[-1]] * (count - len(each))
+    return jax.tree.map(lambda *values: np.stack(values), *each)
+
+
+def _together(
+    batch, programme: SurfaceProgramme, coupled: np.ndarray, prepared
+) -> SurfaceSolution:
+    """The coupled solution, with as many spreads as bounds as it takes."""
+    size = batch.mid.shape[1]
+    spreads = any(one.has_spreads for one in prepared)
+    nearest = min(NEAREST, size) if spreads else 0
+    fit = compiled(fit_together, nearest=nearest)
+    solution = fit(batch, programme, programme.weights, coupled, TOLERANCE)
+    for _ in range(ROUNDS - 1):
+        if not spreads or solution.complete:
+            return solution
+        solution = fit(batch, programme, solution.weights, coupled, TOLERANCE)
+    if solution.complete:
+        return solution
+    fit = compiled(fit_together, nearest=size)
+    return fit(batch, programme, solution.weights, coupled, TOLERANCE)
+
+
+def _surface(
+    prepared: list[ExpiryQuotes],
+    left_out: tuple[tuple[str, str], ...],
+    spot: float | None,
+    solution: SurfaceSolution,
+) -> PriceSurface:
+    """The surface, after the last bits have been settled and the answer checked."""
+    count = len(prepared)
+    kinks = np.asarray(solution.kinks)
+    weights = settle_weights(np.asarray(solution.weights)[:count], kinks)
+    forwards = np.array([one.forward for one in prepared])
+    discounts = np.array([one.discount_factor for one in prepared])
+    labels = _labels(prepared)
+    curves = tuple(
+        FitReport(
+            quotes=one,
+            smoothing=float(solution.smoothing[place]),
+            steps=int(solution.steps),
+            gap=float(solution.gap),
+            objective=float(solution.objective[place]),
+            unsmoothed=partial(least_error, one),
+        )
+        for place, one in enumerate(prepared)
+    )
+    fit = SurfaceFit(
+        curves=curves,
+        steps=int(solution.steps),
+        gap=float(solution.gap),
+        conflicts=_conflicts(solution, prepared, labels),
+        left_out=left_out,
+    )
+    return PriceSurface(
+        kinks=kinks,
+        weights=weights,
+        bandwidths=np.asarray(solution.bandwidths),
+        times=np.array([one.time_to_expiry for one in prepared]),
+        forwards=forwards,
+        discount_factors=discounts,
+        expiries=labels,
+        spot=spot,
+        fit=fit,
+    )
+
+
+def _labels(prepared: list[ExpiryQuotes]) -> tuple[str, ...]:
+    """Date and settlement of each expiry, or its time in years."""
+    return tuple(
+        f"{one.time_to_expiry:.6g}"
+        if one.expiry is None
+        else f"{one.expiry:%Y-%m-%d} {one.settlement or ''}".strip()
+        for one in prepared
+    )
+
+
+def _conflicts(
+    solution: SurfaceSolution, prepared: list[ExpiryQuotes], labels: tuple[str, ...]
+) -> pd.DataFrame:
+    """Shadow prices of the order, dearest pair first; see `PriceSurface.conflicts`."""
+    kinks = np.asarray(solution.kinks)[1:-1]
+    prices = np.asarray(solution.shadow_prices)[: len(prepared)]
+    tables = []
+    for place in range(1, len(prepared)):
+        one = prepared[place]
+        unit = one.forward * one.discount_factor
+        if one.has_spreads:
+            # The penalty is per half-spread: it makes the excess of a typical quote.
+            scale = float(np.median(0.5 * (one.ask - one.bid))) / PENALTY / unit
+        else:
+            scale = 1.0 / unit
+        table = {
+            "earlier": labels[place - 1],
+            "later": labels[place],
+            "strike": one.forward * kinks,
+            "shadow_price": scale * prices[place],
+        }
+        tables.append(pd.DataFrame(table))
+    columns = ["earlier", "later", "strike", "shadow_price", "pair_total"]
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat(tables, ignore_index=True)
+    least = LEAST_SHADOW * table["shadow_price"].max()
+    table = table[table["shadow_price"] > least]
+    totals = table.groupby(["earlier", "later"])["shadow_price"].transform("sum")
+    table = table.assign(pair_total=totals)
+    order = ["pair_total", "shadow_price"]
+    return table.sort_values(order, ascending=False).reset_index(drop=True)

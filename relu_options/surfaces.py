@@ -1,0 +1,662 @@
+r"""Price surfaces: call prices of all expiries, as one network with a shared layer.
+
+The hidden units are those of a `PriceNetwork` in units of the forward, the same for all
+expiries, and every expiry has its own output weights. Order among the expiries at the
+kinks is order at every strike, and at every time between them
+(`relu_options.surface_law`): `PriceSurface.certificate` holds the numbers that prove
+it. `BlackScholesSurface` has the same methods and one hidden unit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax.typing import ArrayLike
+
+from relu_options import black_scholes, surface_law
+from relu_options._formulas.elementwise import BUCKETS, Numeric, restorer
+from relu_options.arbitrage.surface_certificate import (
+    SurfaceCertificate,
+    certify_surface,
+)
+from relu_options.curves import FitReport, PriceCurve
+from relu_options.networks import PriceNetwork
+from relu_options.surface_law import Law, LognormalLaw, law_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from relu_options.market_data import ExpiryQuotes
+
+FORMAT = "relu_options.PriceSurface/1"
+CHUNK = 4096  # points at a time: each meets every kink
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceFit:
+    """How a surface was fitted, and to which quotes.
+
+    Attributes:
+        curves: How each expiry was fitted.
+        steps: Interior-point steps, of all programmes.
+        gap: Relative duality gap reached.
+        conflicts: One row per kink at which the order of two expiries costs something;
+            see `PriceSurface.conflicts`.
+        left_out: Slices that could not be used, each with the reason.
+    """
+
+    curves: tuple[FitReport, ...]
+    steps: int
+    gap: float
+    conflicts: pd.DataFrame = field(repr=False)
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def quotes(self) -> list[ExpiryQuotes]:
+        """The quotes used, of each expiry."""
+        return [one.quotes for one in self.curves]
+
+
+class _Surface:
+    """What surfaces have in common: everything read off their law and their terms."""
+
+    times: np.ndarray
+    forwards: np.ndarray
+    discount_factors: np.ndarray
+    expiries: tuple[str, ...]
+    spot: float | None
+
+    @property
+    def law(self) -> Law:
+        """Laws of the underlying over its forward, at any time."""
+        raise TypeError(f"{type(self).__name__} has no law")
+
+    def price(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
+        """Price of a call, or of a put, in currency paid today.
+
+        Args:
+            strike: Currency units; broadcasts with `time`.
+            time: Years to expiry, or the label of an expiry.
+            is_call: True for calls, False for puts.
+        """
+        forward, discount, value = self._evaluate(surface_law.time_value, strike, time)
+        gain = np.where(is_call, 1.0, -1.0) * (forward - np.asarray(strike, float))
+        price = discount * (forward * value + np.maximum(gain, 0.0))
+        return restorer((strike,), price.shape)(np.asarray(price).reshape(-1))
+
+    def implied_volatility(self, strike: Any, time: Any) -> Numeric:
+        """Black-Scholes volatility, annualised, 0.2 meaning 20%."""
+        *_, total = self._evaluate(surface_law.total_volatility, strike, time)
+        return self._restored(strike, total / np.sqrt(self._years(time)))
+
+    def delta(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
+        r"""Derivative of the price in the forward, the surface moving with it.
+
+        Prices are homogeneous in forward and strike, so that $\partial C / \partial F =
+        D (c - k \, \partial c / \partial k)$.
+        """
+        forward, discount, value = self._evaluate(surface_law.time_value, strike, time)
+        above = self._evaluate(surface_law.survival, strike, time)[2]
+        moneyness = np.asarray(strike, float) / forward
+        call = value + np.maximum(1.0 - moneyness, 0.0) + moneyness * above
+        return self._restored(strike, discount * (call - np.where(is_call, 0.0, 1.0)))
+
+    def gamma(self, strike: Any, time: Any) -> Numeric:
+        """Second derivative of the price in the forward, the surface moving with it."""
+        forward, discount, density = self._evaluate(surface_law.density, strike, time)
+        moneyness = np.asarray(strike, float) / forward
+        return self._restored(strike, discount * moneyness**2 * density / forward)
+
+    def vega(self, strike: Any, time: Any) -> Numeric:
+        """Derivative of the price in its own implied volatility."""
+        forward, discount, total = self._evaluate(
+            surface_law.total_volatility, strike, time
+        )
+        moneyness = np.asarray(strike, float) / forward
+        deviation = 0.5 * total - np.log(moneyness) / total
+        height = np.exp(-0.5 * deviation**2) / np.sqrt(2.0 * np.pi)
+        root = np.sqrt(self._years(time))
+        return self._restored(strike, discount * forward * height * root)
+
+    def theta(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
+        """Minus the derivative of the price in the time to expiry, per year.
+
+        Forward, discount factor and law of the shorter time are those of the surface.
+        """
+        years = self._years(time)
+        step = 1e-5 * years
+        later = np.asarray(self.price(strike, years + step, is_call), float)
+        sooner = np.asarray(self.price(strike, years - step, is_call), float)
+        return self._restored(strike, (sooner - later) / (2.0 * step))
+
+    def density(self, strike: Any, time: Any) -> Numeric:
+        """Risk-neutral density of the underlying at a time, per currency unit."""
+        forward, _, density = self._evaluate(surface_law.density, strike, time)
+        return self._restored(strike, density / forward)
+
+    def distribution(self, strike: Any, time: Any) -> Numeric:
+        """Risk-neutral probability of finishing at or below `strike`."""
+        *_, below = self._evaluate(surface_law.distribution, strike, time)
+        return self._restored(strike, below)
+
+    def local_volatility(self, strike: Any, time: Any) -> Numeric:
+        r"""Dupire's local volatility, annualised; never negative.
+
+        $$
+        \sigma^2(k, T) = \frac{2 \, \partial_T c}{k^2 \, \partial_{kk} c}
+        $$
+
+        with prices `c` and strikes `k` in units of the forward, which leaves the carry
+        out. Zero or infinite where the law has atoms; NaN where the density is too
+        small for a number.
+
+        References:
+            Dupire, B. (1994). Pricing with a smile. *Risk*, 7, 18-20.
+        """
+        *_, variance = self._evaluate(surface_law.local_variance, strike, time)
+        return self._restored(strike, np.sqrt(variance))
+
+    def variance_swap(self, time: Any) -> Numeric:
+        r"""Fair strike of a variance swap, $-\tfrac2T E \log(S_T / F_T)$, annualised.
+
+        A variance, 0.04 meaning 20% squared, of an underlying whose path is continuous.
+        """
+        years = self._years(time)
+        *_, variance = self._evaluate(_variance_at, self.forward(years), years)
+        return self._restored(years if np.ndim(time) else 0.0, variance)
+
+    def forward(self, time: Any) -> Numeric:
+        """Forward price, in currency; its logarithm is linear between the expiries.
+
+        Before the first it goes to the spot, if that is known; beyond the last it goes
+        on at the average rate.
+        """
+        logs = np.log(self.forwards)
+        spot = self.forwards[0] if self.spot is None else self.spot
+        return self._restored(time, np.exp(self._linear(time, np.log(spot), logs)))
+
+    def discount_factor(self, time: Any) -> Numeric:
+        """Price today of one unit of currency; its logarithm is linear likewise."""
+        logs = np.log(self.discount_factors)
+        return self._restored(time, np.exp(self._linear(time, 0.0, logs)))
+
+    def forward_curve(self) -> pd.Series:
+        """Forward by time to expiry, at the expiries."""
+        index = pd.Index(self.times, name="time_to_expiry")
+        return pd.Series(self.forwards, index, name="forward")
+
+    def discount_curve(self) -> pd.Series:
+        """Discount factor by time to expiry, at the expiries."""
+        index = pd.Index(self.times, name="time_to_expiry")
+        return pd.Series(self.discount_factors, index, name="discount_factor")
+
+    def curve(self, time: Any) -> PriceCurve:
+        """The price curve of one time, or of one expiry by its label."""
+        years = float(self._years(time))
+        weights, bandwidths = self.law.at(jnp.asarray(years))
+        forward, discount = self.forward(years), self.discount_factor(years)
+        at = np.flatnonzero(self.times == years)
+        label = self.expiries[at[0]] if at.size and self.expiries else None
+        network = PriceNetwork(
+            jnp.asarray(self.law.kinks) * forward, weights * discount, bandwidths
+        )
+        fit = self._curve_fit(int(at[0])) if at.size else None
+        return PriceCurve(network, float(forward), float(discount), years, label, fit)
+
+    def _curve_fit(self, position: int) -> FitReport | None:
+        """How the curve of one expiry was fitted."""
+        return None
+
+    def __getitem__(self, key: Any) -> PriceCurve:
+        """The curve of an expiry: `surface["2019-06-21"]`, or with "AM" or "PM"."""
+        if isinstance(key, tuple):
+            key = " ".join(str(part) for part in key)
+        return self.curve(key)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __iter__(self) -> Iterator[PriceCurve]:
+        return (self.curve(float(time)) for time in self.times)
+
+    def to_frame(self, moneyness: Iterable[float] | None = None) -> pd.DataFrame:
+        """Prices, volatilities, Greeks and probabilities by expiry and strike.
+
+        Args:
+            moneyness: Strikes over the forward of each expiry; by default nine, from
+                two at-the-money deviations below to two above.
+        """
+        labels = self.expiries or tuple(f"{time:.6g}" for time in self.times)
+        parts = []
+        for label, time in zip(labels, self.times, strict=True):
+            forward = self.forward(float(time))
+            if moneyness is None:
+                total = self.implied_volatility(forward, time) * np.sqrt(time)
+                steps = np.exp(np.linspace(-2.0, 2.0, 9) * total)
+            else:
+                steps = np.asarray(list(moneyness), float)
+            strike = forward * steps
+            columns = {
+                "expiry": label,
+                "time_to_expiry": time,
+                "strike": strike,
+                "call": self.price(strike, time),
+                "put": self.price(strike, time, is_call=False),
+                "implied_volatility": self.implied_volatility(strike, time),
+                "local_volatility": self.local_volatility(strike, time),
+                "delta": self.delta(strike, time),
+                "gamma": self.gamma(strike, time),
+                "density": self.density(strike, time),
+                "distribution": self.distribution(strike, time),
+            }
+            parts.append(pd.DataFrame(columns))
+        return pd.concat(parts, ignore_index=True).set_index(["expiry", "strike"])
+
+    def plot(self, kind: str = "smiles", ax: Axes | None = None) -> Axes:
+        """Draw the surface; returns the Axes.
+
+        Args:
+            kind: "smiles" (volatility by expiry, with quotes), "total_variance" (no two
+                lines cross), "implied_volatility" or "local_volatility" (heat maps), or
+                "density" (a fan over time).
+            ax: Where to draw; by default a new figure.
+
+        Raises:
+            ValueError: If there is no such kind.
+        """
+        from relu_options.plotting import plot_surface
+
+        return plot_surface(self, kind, ax)
+
+    def _years(self, time: Any) -> Any:
+        """Years of a time, of an array of them, or of the label of an expiry."""
+        if not isinstance(time, str):
+            return np.asarray(time, float)
+        found = [
+            position
+            for position, label in enumerate(self.expiries)
+            if label == time or label.rpartition(" ")[0] == time
+        ]
+        if len(found) == 1:
+            return self.times[found[0]]
+        if found:
+            choices = " or ".join(f"'{self.expiries[one]}'" for one in found)
+            raise KeyError(f"{time} has two settlements; choose {choices}")
+        known = ", ".join(self.expiries[:3]) or "none"
+        raise KeyError(f"no expiry {time!r}; the labels are {known}, ...")
+
+    def _linear(self, time: Any, first: float, logs: np.ndarray) -> np.ndarray:
+        """Linear interpolation from `first` at time zero on, and beyond the last."""
+        years = self._years(time)
+        at = np.interp(years, [0.0, *self.times], [first, *logs])
+        beyond = np.maximum(years - self.times[-1], 0.0)
+        return at + beyond * (logs[-1] - first) / self.times[-1]
+
+    @staticmethod
+    def _restored(like: Any, values: Any) -> Numeric:
+        """Values as the kind that the caller gave, a number, an array or a Series."""
+        values = np.asarray(values, float)
+        return restorer((like,), values.shape)(values.reshape(-1))
+
+    def _evaluate(self, formula: Callable, strike: Any, time: Any) -> tuple:
+        """Forward, discount factor and `formula(law, moneyness, time)`, broadcast."""
+        years = self._years(time)
+        forward = np.asarray(self.forward(years))
+        discount = np.asarray(self.discount_factor(years))
+        moneyness = np.asarray(strike, float) / forward
+        moneyness, years = np.broadcast_arrays(moneyness, years)
+        shape, flat, late = moneyness.shape, moneyness.reshape(-1), years.reshape(-1)
+        pieces = []
+        for start in range(0, max(flat.size, 1), CHUNK):
+            piece = flat[start : start + CHUNK]
+            length = next(bucket for bucket in BUCKETS if bucket >= piece.size)
+            points = np.ones((2, length))
+            points[0, : piece.size] = piece
+            points[1, : piece.size] = late[start : start + CHUNK]
+            result = _compiled(formula, self.law, *points)
+            pieces.append(np.asarray(result)[: piece.size])
+        return forward, discount, np.concatenate(pieces).reshape(shape)
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled(formula, law, moneyness, time):
+    return jax.vmap(formula, (None, 0, 0))(law, moneyness, time)
+
+
+def _variance_at(law, moneyness, time):
+    return surface_law.variance_swap(law, time)
+
+
+@dataclass(frozen=True, eq=False)
+class PriceSurface(_Surface):
+    r"""Option prices of all strikes and times, free of static arbitrage.
+
+    At expiry `i` the price of a call over discount factor and forward is
+    $c_i(k) = \sum_j w_{ij} \varphi_{h_j}(s_j, k)$ at the strike `k` over the forward.
+    Methods take strikes in currency and times in years, or the label of an expiry, and
+    broadcast them.
+
+    Attributes:
+        kinks: `s`, in units of the forward, of shape `(n,)`; increasing, and one is 1.
+        weights: `w`, probabilities, of shape `(N, n)`.
+        bandwidths: `h`, total volatilities, of shape `(n,)`; zeros for sharp kinks.
+        times: Years to the expiries, of shape `(N,)`, increasing.
+        forwards: Currency units, of shape `(N,)`.
+        discount_factors: Of shape `(N,)`.
+        expiries: Their labels, such as "2019-06-21 AM"; empty if they have none.
+        spot: Currency units, if known: the forward of time zero.
+        fit: How the surface was fitted; None if it was not.
+
+    Raises:
+        ValueError: If shapes differ, times or kinks do not increase, or no kink is 1.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> surface = ro.fit_surface(ro.bundled_chain())
+        >>> bool(surface.certificate)
+        True
+        >>> print(surface.implied_volatility([4500.0, 5000.0], "2025-06-20").round(3))
+        [0.225 0.173]
+        >>> print(surface.local_volatility(5000.0, [0.1, 0.5, 3.0]) > 0.0)
+        [ True  True  True]
+    """
+
+    kinks: np.ndarray
+    weights: np.ndarray
+    bandwidths: np.ndarray
+    times: np.ndarray
+    forwards: np.ndarray
+    discount_factors: np.ndarray
+    expiries: tuple[str, ...] = ()
+    spot: float | None = None
+    fit: SurfaceFit | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        arrays = "kinks weights bandwidths times forwards discount_factors".split()
+        for name in arrays:
+            object.__setattr__(self, name, np.asarray(getattr(self, name), float))
+        object.__setattr__(self, "expiries", tuple(self.expiries))
+        count, n = len(self.times), len(self.kinks)
+        shapes = {
+            "weights": (count, n),
+            "bandwidths": (n,),
+            "forwards": (count,),
+            "discount_factors": (count,),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(
+                    f"{name} must have shape {shape}, not {getattr(self, name).shape}"
+                )
+        if self.expiries and len(self.expiries) != count:
+            raise ValueError(f"{len(self.expiries)} labels for {count} expiries")
+        if not count or not (np.diff(self.times, prepend=0.0) > 0.0).all():
+            raise ValueError(f"times must be positive and increase: {self.times[:5]}")
+        if not (np.diff(self.kinks) > 0.0).all() or not (self.kinks == 1.0).any():
+            raise ValueError("kinks must increase, and one of them must be 1")
+        if not (self.forwards > 0.0).all() or not (self.discount_factors > 0.0).all():
+            raise ValueError("forwards and discount factors must be positive")
+
+    @cached_property
+    def law(self) -> Law:
+        """Laws of the underlying over its forward, at any time."""
+        arrays = self.kinks, self.bandwidths, self.weights, self.times
+        return _law_of(*(jnp.asarray(one) for one in arrays))
+
+    @cached_property
+    def certificate(self) -> SurfaceCertificate:
+        """The numbers that prove the surface free of static arbitrage."""
+        return certify_surface(
+            self.kinks,
+            self.weights,
+            self.bandwidths,
+            self.times,
+            self.forwards,
+            self.discount_factors,
+            self.expiries or tuple(f"{time:.6g}" for time in self.times),
+        )
+
+    @cached_property
+    def quotes(self) -> pd.DataFrame:
+        """The fitted quotes of all expiries; see `PriceCurve.quotes`.
+
+        Raises:
+            ValueError: If the surface was not fitted to quotes.
+        """
+        fit = self._fitted()
+        labels = self.expiries or tuple(f"{time:.6g}" for time in self.times)
+        tables = []
+        for label, time, one in zip(labels, self.times, fit.quotes, strict=True):
+            table = one.to_frame()
+            table.insert(0, "expiry", label)
+            table.insert(1, "time_to_expiry", time)
+            tables.append(table)
+        table = pd.concat(tables)
+        rows = {"strike": [], "is_call": [], "mid": [], "bid": [], "ask": []}
+        for one in fit.quotes:
+            for name, values in rows.items():
+                values.append(getattr(one, name))
+        strike, is_call, mid, bid, ask = map(np.concatenate, rows.values())
+        years = table["time_to_expiry"].to_numpy()
+        forward = np.asarray(self.forward(years))
+        fitted = np.asarray(self.price(strike, years, is_call))
+        table["implied_volatility"] = black_scholes.implied_volatility(
+            price=mid,
+            forward=forward,
+            strike=strike,
+            time_to_expiry=years,
+            discount_factor=np.asarray(self.discount_factor(years)),
+            is_call=is_call,
+        )
+        table["fitted_price"] = fitted
+        table["fitted_volatility"] = self.implied_volatility(strike, years)
+        table["residual"] = fitted - mid
+        outside = np.maximum(bid - fitted, fitted - ask)
+        rounding = 1e-12 * forward
+        table["inside"] = ~(outside > rounding)
+        table["excess"] = np.where(outside > rounding, outside, 0.0)
+        return table
+
+    @property
+    def share_inside(self) -> float:
+        """Share of the quotes with bid and ask that the surface is inside of."""
+        quotes = self.quotes
+        return float(quotes.loc[quotes["ask"].notna(), "inside"].mean())
+
+    @property
+    def volatility_error(self) -> float:
+        """Root mean square of fitted minus quoted volatility."""
+        quotes = self.quotes
+        difference = quotes["fitted_volatility"] - quotes["implied_volatility"]
+        return float(np.sqrt(np.mean(np.square(difference[quotes["bid"] != 0.0]))))
+
+    @property
+    def left_quotes(self) -> pd.DataFrame:
+        """The quotes that the surface is outside of, greatest excess first."""
+        outside = self.quotes[~self.quotes["inside"]]
+        return outside.sort_values("excess", ascending=False)
+
+    def conflicts(self) -> pd.DataFrame:
+        """Where the order of the expiries costs something, dearest pair first.
+
+        A calendar spread that must not have a negative price, at a kink, has a shadow
+        price: by how many currency units of excess (of one quote with the median
+        half-spread of its expiry; of mids, of the weighted residuals) the fit would
+        fall if the calendar spread were allowed to cost one unit less than nothing.
+
+        Returns:
+            One row per kink with a shadow price: `earlier`, `later` (labels),
+            `strike` (currency, of the later expiry), `shadow_price`, and `pair_total`,
+            the sum over the kinks of the pair, by which the pairs are ranked.
+
+        Raises:
+            ValueError: If the surface was not fitted to quotes.
+        """
+        return self._fitted().conflicts.copy()
+
+    def _fitted(self) -> SurfaceFit:
+        if self.fit is None:
+            raise ValueError("the surface has no quotes: it was not fitted to any")
+        return self.fit
+
+    def _curve_fit(self, position: int) -> FitReport | None:
+        return None if self.fit is None else self.fit.curves[position]
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The surface as JSON text, written to `path` if given; no digit is lost.
+
+        It holds the certificate, so that `python -m relu_options.verify` proves it.
+        """
+        text = json.dumps(
+            {
+                "format": FORMAT,
+                "expiries": list(self.expiries),
+                "times": self.times.tolist(),
+                "forwards": self.forwards.tolist(),
+                "discount_factors": self.discount_factors.tolist(),
+                "spot": self.spot,
+                "kinks": self.kinks.tolist(),
+                "bandwidths": self.bandwidths.tolist(),
+                "weights": self.weights.tolist(),
+                "certificate": json.loads(self.certificate.to_json()),
+            }
+        )
+        if path is not None:
+            Path(path).write_text(text + "\n")
+        return text
+
+    @staticmethod
+    def from_json(source: str | Path) -> PriceSurface:
+        """Read a surface from JSON text or from a file.
+
+        Raises:
+            ValueError: If the text is not that of a surface.
+        """
+        text = source if isinstance(source, str) and "{" in source else None
+        values = json.loads(Path(source).read_text() if text is None else text)
+        if values.get("format") != FORMAT:
+            raise ValueError(
+                f"not a price surface: format {values.get('format')!r}, not {FORMAT!r}"
+            )
+        names = "kinks weights bandwidths times forwards discount_factors".split()
+        return PriceSurface(
+            *(np.asarray(values[name], float) for name in names),
+            expiries=tuple(values["expiries"]),
+            spot=values["spot"],
+        )
+
+    def __repr__(self) -> str:
+        ends = (self.expiries or tuple(f"{time:.4g} years" for time in self.times))[
+            :: max(len(self.times) - 1, 1)
+        ]
+        count = len(self.times)
+        span = f"{count} expiries from {ends[0]} to {ends[-1]}"
+        if count == 1:
+            span = f"1 expiry, {ends[0]}"
+        text = f"PriceSurface({span}, {len(self.kinks)} kinks"
+        if self.fit is None:
+            return text + ")"
+        text += f", {len(self.quotes):,} quotes"
+        if self.fit.left_out:
+            text += f" ({len(self.fit.left_out)} slices left out: see `fit.left_out`)"
+        if self.quotes["ask"].notna().any():
+            text += f", {self.share_inside:.2%} inside their spread"
+        if not np.isnan(self.volatility_error):
+            text += f", volatility error {1e4 * self.volatility_error:.2f} bp"
+        conflicts = self.fit.conflicts
+        if len(conflicts) and not self.quotes["inside"].all():
+            worst = conflicts.iloc[0]
+            text += f", dearest calendar order {worst['earlier']} / {worst['later']}"
+        return text + ")"
+
+
+@jax.jit
+def _law_of(kinks, bandwidths, weights, times):
+    return law_of(kinks, bandwidths, weights, times)
+
+
+@dataclass(frozen=True, eq=False)
+class BlackScholesSurface(_Surface):
+    """One volatility for all strikes: flat, or a term structure.
+
+    Args:
+        volatilities: Annualised, one number or of shape `(N,)`; total variances must
+            not fall with time.
+        times: Years, of shape `(N,)`, increasing.
+        forwards: Currency units, one number or of shape `(N,)`.
+        discount_factors: One number or of shape `(N,)`.
+        expiries: Labels of the times.
+        spot: Currency units, if known.
+
+    Raises:
+        ValueError: If a number is not positive, times do not increase, or a total
+            variance falls, which is a calendar arbitrage.
+
+    Examples:
+        >>> surface = BlackScholesSurface(volatilities=[0.2, 0.22], times=[0.5, 1.0],
+        ...                               forwards=100.0)
+        >>> print(surface.implied_volatility([80.0, 100.0], 1.0).round(10))
+        [0.22 0.22]
+        >>> round(surface.local_volatility(90.0, 0.75), 6)
+        0.238328
+    """
+
+    volatilities: np.ndarray
+    times: np.ndarray
+    forwards: np.ndarray
+    discount_factors: np.ndarray
+    expiries: tuple[str, ...] = ()
+    spot: float | None = None
+
+    def __init__(
+        self,
+        *,
+        volatilities: ArrayLike,
+        times: ArrayLike,
+        forwards: ArrayLike,
+        discount_factors: ArrayLike = 1.0,
+        expiries: Sequence[str] = (),
+        spot: float | None = None,
+    ):
+        years = np.atleast_1d(np.asarray(times, float))
+        values = {
+            "volatilities": volatilities,
+            "forwards": forwards,
+            "discount_factors": discount_factors,
+        }
+        for name, value in values.items():
+            array = np.broadcast_to(np.asarray(value, float), years.shape)
+            if not ((array > 0.0) & np.isfinite(array)).all():
+                raise ValueError(f"{name} must be positive, not {value!r}")
+            object.__setattr__(self, name, array)
+        if not (np.diff(years, prepend=0.0) > 0.0).all():
+            raise ValueError(f"times must be positive and increase: {years[:5]}")
+        falls = np.flatnonzero(np.diff(self.volatilities**2 * years) < 0.0)
+        if falls.size:
+            raise ValueError(
+                f"total variance falls from time {years[falls[0]]:.6g} to "
+                f"{years[falls[0] + 1]:.6g}: a calendar arbitrage"
+            )
+        object.__setattr__(self, "times", years)
+        object.__setattr__(self, "expiries", tuple(expiries))
+        object.__setattr__(self, "spot", spot)
+
+    @cached_property
+    def law(self) -> Law:
+        """Lognormal laws whose total variance is linear between the times."""
+        variance = self.volatilities**2 * self.times
+        return LognormalLaw(jnp.asarray(self.times), jnp.asarray(variance))
+
+    def __repr__(self) -> str:
+        low, high = self.volatilities.min(), self.volatilities.max()
+        text = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+        return f"BlackScholesSurface(volatility {text}, {len(self.times)} times)"
