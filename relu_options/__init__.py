@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from relu_options import activations, bachelier, black_scholes, payoffs
     from relu_options.curves import BlackScholesCurve, PriceCurve
     from relu_options.decomposition import decompose
+    from relu_options.dupire import local_volatility_surface
     from relu_options.fitting.convex import fit_convex
     from relu_options.fitting.curve import fit_curve, fit_curves
+    from relu_options.fitting.local_volatility import fit_local_volatility
     from relu_options.fitting.surface import fit_surface
     from relu_options.greeks_table import add_greeks
     from relu_options.market_data import (
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
     from relu_options.payoffs import Payoff, SmoothPayoff
     from relu_options.portfolio import StrikePortfolio
+    from relu_options.quote_check import check_quotes, repair_quotes
     from relu_options.replication import (
         LotTerms,
         bermudan_hedge,
@@ -58,16 +61,20 @@ _HOMES = {
     "add_greeks": "greeks_table",
     "bermudan_hedge": "replication",
     "bundled_chain": "market_data",
+    "check_quotes": "quote_check",
     "decompose": "decomposition",
     "fit_convex": "fitting.convex",
     "fit_curve": "fitting.curve",
     "fit_curves": "fitting.curve",
+    "fit_local_volatility": "fitting.local_volatility",
     "fit_payoff": "replication",
+    "local_volatility_surface": "dupire",
     "fit_surface": "fitting.surface",
     "prepare_quotes": "market_data",
     "price_interval": "replication",
     "prune": "replication",
     "read_chain": "market_data",
+    "repair_quotes": "quote_check",
     "replicate": "replication",
     "variance_strip": "variance",
 }
@@ -91,17 +98,21 @@ __all__ = [
     "bermudan_hedge",
     "black_scholes",
     "bundled_chain",
+    "check_quotes",
     "decompose",
     "fit_convex",
     "fit_curve",
     "fit_curves",
+    "fit_local_volatility",
     "fit_payoff",
     "fit_surface",
+    "local_volatility_surface",
     "payoffs",
     "prepare_quotes",
     "price_interval",
     "prune",
     "read_chain",
+    "repair_quotes",
     "replicate",
     "variance_strip",
 ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from relu_options.curves import PriceCurve
     from relu_options.payoffs import Payoff, SmoothPayoff
     from relu_options.portfolio import StrikePortfolio
+    from relu_options.surfaces import BlackScholesSurface, PriceSurface
 
 SHOWN_DEVIATIONS = 6.0
 """Strikes farther from the forward, in at-the-money deviations, are not drawn."""
@@ -371,3 +372,154 @@ def plot_portfolio(
     ax.set_ylabel("value")
     ax.legend(loc="best")
     return ax
+
+
+MOST_LINES = 9
+"""Expiries that a picture of lines shows; of more, some are left out evenly."""
+
+
+def plot_surface(
+    surface: PriceSurface | BlackScholesSurface,
+    kind: str = "smiles",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a surface.
+
+    Args:
+        surface: The surface.
+        kind: "smiles", volatility by standardised strike with the quotes as bars from
+            bid to ask, one colour an expiry; "total_variance", of which no two lines
+            cross where prices are in order; "implied_volatility" or
+            "local_volatility", heat maps by strike over forward and time; "density", a
+            fan of quantiles over time.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: If there is no such kind.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> flat = ro.BlackScholesSurface(volatilities=0.2, times=[0.5, 1.0],
+        ...                               forwards=100.0)
+        >>> plot_surface(flat, "total_variance").get_ylabel()
+        'total variance'
+    """
+    draw = _SURFACE_PICTURES.get(kind)
+    if draw is None:
+        known = ", ".join(repr(name) for name in _SURFACE_PICTURES)
+        raise ValueError(f"kind must be one of {known}, not {kind!r}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(8, 5.5))
+    draw(surface, ax)
+    return ax
+
+
+def _shown_expiries(surface) -> list[tuple[int, str, tuple]]:
+    """Position, label and colour of the expiries that lines are drawn for."""
+    count = len(surface.times)
+    places = np.unique(np.linspace(0, count - 1, min(count, MOST_LINES)).round())
+    colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.9, len(places)))
+    labels = surface.expiries or tuple(f"{time:.3g} years" for time in surface.times)
+    return [
+        (int(place), labels[int(place)], tuple(colour))
+        for place, colour in zip(places, colours, strict=True)
+    ]
+
+
+def _at_the_money(surface, place: int) -> tuple[float, float, float]:
+    """Time, forward and at-the-money total volatility of one expiry."""
+    time = float(surface.times[place])
+    forward = float(surface.forwards[place])
+    total = surface.implied_volatility(forward, time) * time**0.5
+    return time, forward, float(total)
+
+
+def _draw_smiles(surface, ax: Axes) -> None:
+    fit = getattr(surface, "fit", None)
+    shown = []
+    for place, label, colour in _shown_expiries(surface):
+        time, forward, total = _at_the_money(surface, place)
+        low, high = -4.0, 2.5
+        if fit is not None:
+            quotes = _QuotedVolatilities.of(surface.curve(time))
+            deviations = np.log(quotes.strike / forward) / total
+            rows = quotes.telling & (np.abs(deviations) < SHOWN_DEVIATIONS)
+            low, high = deviations[rows].min(), deviations[rows].max()
+            at = deviations[rows]
+            if quotes.has_spreads:
+                ax.vlines(at, quotes.bid[rows], quotes.ask[rows], colors=[colour], lw=1)
+            else:
+                ax.plot(at, quotes.mid[rows], ".", color=colour, ms=4)
+        x = np.linspace(low, high, 200)
+        volatility = 100.0 * surface.implied_volatility(
+            forward * np.exp(x * total), time
+        )
+        shown.append(volatility)
+        ax.plot(x, volatility, color=colour, lw=1.2, label=label)
+    values = np.concatenate(shown)
+    room = 0.05 * np.ptp(values) + 0.5
+    ax.set_ylim(max(values.min() - room, 0.0), values.max() + room)
+    ax.set_xlabel("log(strike / forward), in at-the-money deviations")
+    ax.set_ylabel("implied volatility, %")
+    ax.legend(fontsize="x-small", frameon=False)
+
+
+def _draw_total_variance(surface, ax: Axes) -> None:
+    *_, widest = _at_the_money(surface, len(surface.times) - 1)
+    for place, label, colour in _shown_expiries(surface):
+        time, forward, total = _at_the_money(surface, place)
+        reach = min(SHOWN_DEVIATIONS * total, 3.0 * widest)
+        x = np.linspace(-reach, 0.6 * reach, 300)
+        volatility = surface.implied_volatility(forward * np.exp(x), time)
+        ax.plot(x, volatility**2 * time, color=colour, lw=1.2, label=label)
+    ax.set_yscale("log")
+    ax.set_xlabel("log(strike / forward)")
+    ax.set_ylabel("total variance")
+    ax.legend(fontsize="x-small", frameon=False)
+
+
+def _draw_heat(surface, ax: Axes, method: str) -> None:
+    deviations = np.linspace(-3.0, 2.0, 121)
+    times = np.geomspace(surface.times[0], 1.2 * surface.times[-1], 120)
+    forwards = np.asarray(surface.forward(times))
+    totals = surface.implied_volatility(forwards, times) * np.sqrt(times)
+    strikes = forwards[:, None] * np.exp(deviations * totals[:, None])
+    values = 100.0 * np.asarray(getattr(surface, method)(strikes, times[:, None]))
+    low, high = np.quantile(values[np.isfinite(values)], [0.0, 0.99])
+    limits = {"vmin": low, "vmax": high, "shading": "gouraud"}
+    mesh = ax.pcolormesh(deviations, times, values, **limits)
+    ax.figure.colorbar(mesh, ax=ax, label=f"{method.replace('_', ' ')}, %")
+    ax.set_yscale("log")
+    ax.set_xlabel("log(strike / forward), in at-the-money deviations")
+    ax.set_ylabel("years")
+
+
+def _draw_fan(surface, ax: Axes) -> None:
+    first, last = surface.times[0], surface.times[-1]
+    times = np.linspace(0.1 * first, 1.1 * last, 60)
+    shares = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
+    levels = np.array([surface.curve(time).quantile(shares) for time in times]).T
+    for edge, alpha in ((0, 0.15), (1, 0.25), (2, 0.4)):
+        low, high = 100.0 * shares[edge], 100.0 * shares[-1 - edge]
+        label = f"{low:.0f} % to {high:.0f} %"
+        band = levels[edge], levels[-1 - edge]
+        ax.fill_between(times, *band, color="C0", alpha=alpha, lw=0, label=label)
+    ax.plot(times, levels[3], "C0", label="median")
+    ax.plot(times, np.asarray(surface.forward(times)), "k:", lw=1, label="forward")
+    ax.set_xlabel("years")
+    ax.set_ylabel("underlying, quantiles")
+    ax.legend(fontsize="x-small", frameon=False, loc="upper left")
+
+
+_SURFACE_PICTURES = {
+    "smiles": _draw_smiles,
+    "total_variance": _draw_total_variance,
+    "implied_volatility": lambda surface, ax: _draw_heat(
+        surface, ax, "implied_volatility"
+    ),
+    "local_volatility": lambda surface, ax: _draw_heat(surface, ax, "local_volatility"),
+    "density": _draw_fan,
+}

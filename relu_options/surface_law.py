@@ -10,11 +10,12 @@ p(V) = 2 N(\sqrt V / 2) - 1,
 $$
 
 where $p(V)$ is the at-the-money price at a total variance `V`, so that the
-at-the-money total variance $V(T)$ is linear in time. Before the first expiry the weights
-are mixed with the single hidden unit at the kink 1, and before the time at which that
-unit has the right variance the law is lognormal. After the last the underlying is
-multiplied by an independent lognormal factor, which widens every hidden unit. Each step
-is a mean-preserving spread, so that no calendar arbitrage arises at any time.
+at-the-money total variance $V(T)$ is linear in time. Before the first expiry the
+weights are mixed with the single hidden unit at the kink 1, and before the time at
+which that unit has the right variance the law is lognormal. After the last the
+underlying is multiplied by an independent lognormal factor, which widens every hidden
+unit. Each step is a mean-preserving spread, so that no calendar arbitrage arises at any
+time.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class SurfaceLaw:
     total_variance: jax.Array
 
     def at(self, time: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Weights and bandwidths at one time, each of shape `(n,)`; NaN unless positive."""
+        """Weights and bandwidths at a time, of shape `(n,)`; NaN unless positive."""
         first, last = self.times[0], self.times[-1]
         inner = jnp.where(time < first, first, jnp.where(time > last, last, time))
         after = jnp.searchsorted(self.times, inner, side="right")
@@ -178,7 +179,7 @@ def density(law: Law, moneyness: jax.Array, time: jax.Array) -> jax.Array:
 
 
 def local_variance(law: Law, moneyness: jax.Array, time: jax.Array) -> jax.Array:
-    r"""Dupire's $2 \partial_T c / (k^2 \partial_{kk} c)$ at fixed strike over forward."""
+    r"""Dupire's $2 \partial_T c / (k^2 \partial_{kk} c)$, in units of the forward."""
     time = jnp.asarray(time, float)
     one = jnp.ones_like(time)
     _, rise = jax.jvp(lambda at: time_value(law, moneyness, at), (time,), (one,))

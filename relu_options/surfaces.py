@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from relu_options.market_data import ExpiryQuotes
 
 FORMAT = "relu_options.PriceSurface/1"
+ARRAYS = (
+    "kinks",
+    "weights",
+    "bandwidths",
+    "times",
+    "forwards",
+    "discount_factors",
+)
 CHUNK = 4096  # points at a time: each meets every kink
 
 
@@ -210,6 +218,8 @@ class _Surface:
             jnp.asarray(self.law.kinks) * forward, weights * discount, bandwidths
         )
         fit = self._curve_fit(int(at[0])) if at.size else None
+        if fit is not None and label is not None:
+            label = label.partition(" ")[0]  # the quotes know how they settle
         return PriceCurve(network, float(forward), float(discount), years, label, fit)
 
     def _curve_fit(self, position: int) -> FitReport | None:
@@ -381,8 +391,7 @@ class PriceSurface(_Surface):
     fit: SurfaceFit | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        arrays = "kinks weights bandwidths times forwards discount_factors".split()
-        for name in arrays:
+        for name in ARRAYS:
             object.__setattr__(self, name, np.asarray(getattr(self, name), float))
         object.__setattr__(self, "expiries", tuple(self.expiries))
         count, n = len(self.times), len(self.kinks)
@@ -489,9 +498,10 @@ class PriceSurface(_Surface):
         """Where the order of the expiries costs something, dearest pair first.
 
         A calendar spread that must not have a negative price, at a kink, has a shadow
-        price: by how many currency units of excess (of one quote with the median
-        half-spread of its expiry; of mids, of the weighted residuals) the fit would
-        fall if the calendar spread were allowed to cost one unit less than nothing.
+        price: by how many currency units the excess of a quote with the median
+        half-spread would fall (of mids: by how much the weighted residuals), if the
+        spread were allowed to cost one currency unit less than nothing. A stale expiry
+        is in the first pair; pairs beside it carry a part of its price.
 
         Returns:
             One row per kink with a shadow price: `earlier`, `later` (labels),
@@ -547,9 +557,8 @@ class PriceSurface(_Surface):
             raise ValueError(
                 f"not a price surface: format {values.get('format')!r}, not {FORMAT!r}"
             )
-        names = "kinks weights bandwidths times forwards discount_factors".split()
         return PriceSurface(
-            *(np.asarray(values[name], float) for name in names),
+            *(np.asarray(values[name], float) for name in ARRAYS),
             expiries=tuple(values["expiries"]),
             spot=values["spot"],
         )

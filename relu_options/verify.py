@@ -6,9 +6,8 @@ has the theorem. Exit code 0: proved; 1: not proved; 2: no certificate can be re
 
 import json
 import sys
-from decimal import Decimal
 from fractions import Fraction
-from math import lcm
+from math import erf, lcm, sqrt
 from operator import mul, sub
 
 __all__ = ["verify"]
@@ -21,9 +20,7 @@ class NotProved(ValueError):
 
 
 def verify(certificate: dict) -> list[str]:
-    """Prove every claim of a certificate; returns lines that say what was proved.
-
-    Raises NotProved at the first claim that fails, ValueError if it is no certificate.
+    """Prove every claim of a certificate, or raise; returns lines that say which.
 
     >>> surface = {"format": FORMAT, "expiries": ["June"], "times": [0.5],
     ...            "forwards": [100], "discount_factors": [1], "kinks": [0.5, 1, 2],
@@ -40,18 +37,18 @@ def verify(certificate: dict) -> list[str]:
     prices = _numbers("kernel_prices", certificate.get("kernel_prices"), n)
     rows = _listed("weights", certificate.get("weights"), count)
     weights = [_numbers(f"weights[{i}]", row, n) for i, row in enumerate(rows)]
-    places = [f"kink {j + 1} of {n} (s = {_show(s)})" for j, s in enumerate(kinks)]
+    places = [f"kink {j + 1} of {n} (s = {float(s):.6g})" for j, s in enumerate(kinks)]
     for name, values in zip(TERMS, terms, strict=True):
         _require(f"{name} not positive", values, expiries, strict=True)
-    _require("times do not increase", _steps(terms[0]), expiries[1:], strict=True)
+    times = terms[0]
+    _require("times not rising", map(sub, times[1:], times), expiries[1:], strict=True)
     _require("kinks not positive", kinks[:1], places, strict=any(prices))
-    _require("kinks do not increase", _steps(kinks), places[1:], strict=True)
+    _require("kinks not rising", map(sub, kinks[1:], kinks), places[1:], strict=True)
     _require("no kink is 1", [-min(abs(s - 1) for s in kinks)], ["the nearest"])
     _require("kernel prices below 0", prices, places)
     _require("kernel prices not below 1", [1 - p for p in prices], places, strict=True)
     _require("kernel prices not convex in log s", _bends(kinks, prices), places[1:])
-    # In integers: kinks times `a`, weights times `b`, prices times `a * b`.
-    a = lcm(*(s.denominator for s in kinks))
+    a = lcm(*(s.denominator for s in kinks))  # a * kinks, b * weights are integers
     b = lcm(*(w.denominator for row in weights for w in row))
     sites, calls = [int(a * s) for s in kinks], [0] * n
     for expiry, row in zip(expiries, weights, strict=True):
@@ -60,11 +57,11 @@ def verify(certificate: dict) -> list[str]:
         _require(f"weights of {expiry} below 0", masses, places, b)
         _require("sum of weights is not 1", [-abs(sum(masses) - b)], [expiry], b)
         _require("mean of weights is not 1", [-abs(mean - a * b)], [expiry], a * b)
-        earlier, calls, tail = calls, [0] * n, 0
+        before, calls, tail = calls, [0] * n, 0
         for j in reversed(range(n - 1)):
             tail += masses[j + 1]
             calls[j] = calls[j + 1] + tail * (sites[j + 1] - sites[j])
-        gaps = map(sub, calls, earlier)
+        gaps = map(sub, calls, before)
         _require(f"skeleton of {expiry} below the one before", gaps, places, a * b)
     return [
         "proved: no butterfly, call-spread or calendar arbitrage, any strike, any time",
@@ -97,20 +94,13 @@ def _require(claim, amounts, places, unit=1, strict=False):
     """Raise unless all amounts / `unit` are at zero or above; `strict`: above."""
     for amount, place in zip(amounts, places, strict=False):
         if amount < 0 or (strict and amount == 0):
-            raise NotProved(f"{claim}: {place}, by {_show(Fraction(-amount, unit))}")
-
-
-def _steps(values):
-    return list(map(sub, values[1:], values))
-
-
-def _show(x):
-    return f"{Decimal(x.numerator) / Decimal(x.denominator):.6g}"
+            short = float(Fraction(-amount, unit))
+            raise NotProved(f"{claim}: {place}, by {short:.6g}")
 
 
 def _bends(kinks, prices):
     """Changes of slope, bounded from below ever closer until positive; to 1024 bits."""
-    rises = _steps(prices)
+    rises = list(map(sub, prices[1:], prices))
     for j in range(1, len(rises) if any(rises) else 0):
         for bits in (64, 128, 256, 512, 1024):
             low, high = _log(kinks[j] / kinks[j - 1], bits)
@@ -134,17 +124,27 @@ def _log(ratio, bits):
     return low, high + high_power * q // (q - p) + 1  # the rest is a geometric series
 
 
-def _main(path="surface.json"):
-    try:
-        with open(path, encoding="utf-8") as file:
-            code, lines = 0, verify(json.load(file))
-    except NotProved as failure:
-        code, lines = 1, [f"not proved: {failure}"]
-    except (OSError, ValueError, RecursionError) as error:
-        code, lines = 2, [f"no certificate: {error}"]
-    sys.stdout.write("\n".join(lines) + "\n")
-    return code
+def _apart(a, b):
+    if isinstance(a, list):
+        return max(_apart(x, y) for x, y in zip(a, b, strict=True))
+    return abs(Fraction(a) - Fraction(b))
 
 
 if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:2]))
+    try:
+        with open(sys.argv[1] if sys.argv[1:] else "surface.json", "rb") as file:
+            given = json.load(file)
+        proof = given.get("certificate", given) if isinstance(given, dict) else given
+        code, lines = 0, verify(proof)
+        if proof is not given:  # a surface, which must be the one that was certified
+            widths = _numbers("bandwidths", given.get("bandwidths"))
+            given["kernel_prices"] = [erf(h / sqrt(8)) for h in widths]
+            for name in (*TERMS, "kinks", "kernel_prices", "weights"):
+                if _apart(proof[name], given.get(name)) > 1e-12:
+                    raise NotProved(f"{name} of surface and certificate differ")
+    except NotProved as failure:
+        code, lines = 1, [f"not proved: {failure}"]
+    except (OSError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        code, lines = 2, [f"no certificate: {error}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.exit(code)

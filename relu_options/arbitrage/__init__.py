@@ -15,7 +15,11 @@ price is a limit of curves without arbitrage, and passes.
 
 * `least_excess` asks the quotes: is there a curve inside every bid and ask, and if not,
   how far outside must it be, and which trade earns the difference?
+* `least_chain_excess` asks the same of several expiries together, calendar trades
+  included, and `imply_forward` of one expiry whose forward is unknown.
 * `certify_network` states the few numbers that prove a network free of arbitrage.
+* `certify_surface` states them for all expiries at once, calendar included; the
+  certificate is proved again by `python -m relu_options.verify`.
 * `static_arbitrage_violations` samples any other curve at given strikes.
 
 References:
@@ -28,6 +32,13 @@ from relu_options.arbitrage.certificate import (
     CurveCertificate,
     certify_network,
 )
+from relu_options.arbitrage.chain_quotes import (
+    ChainArbitrage,
+    chain_excess_in_half_spreads,
+    half_spreads,
+    least_chain_excess,
+)
+from relu_options.arbitrage.chain_trade import ChainTrade, cover_chain
 from relu_options.arbitrage.quotes import (
     QuoteArbitrage,
     bound_violations,
@@ -35,14 +46,38 @@ from relu_options.arbitrage.quotes import (
     least_excess,
 )
 from relu_options.arbitrage.sampling import static_arbitrage_violations
+from relu_options.arbitrage.surface_certificate import (
+    SurfaceCertificate,
+    certify_surface,
+    settle_weights,
+)
+from relu_options.arbitrage.unknown_forward import (
+    ForwardRange,
+    ImpliedForward,
+    forward_range,
+    imply_forward,
+)
 
 __all__ = [
     "IDENTITY_ROUNDING",
+    "ChainArbitrage",
+    "ChainTrade",
     "CurveCertificate",
+    "ForwardRange",
+    "ImpliedForward",
     "QuoteArbitrage",
+    "SurfaceCertificate",
     "bound_violations",
     "certify_network",
+    "certify_surface",
+    "chain_excess_in_half_spreads",
     "check_quote_arbitrage",
+    "cover_chain",
+    "forward_range",
+    "half_spreads",
+    "imply_forward",
+    "least_chain_excess",
     "least_excess",
+    "settle_weights",
     "static_arbitrage_violations",
 ]

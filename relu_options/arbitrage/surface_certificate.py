@@ -37,6 +37,7 @@ _MARGIN = 1e-12  # by which settled time values rise, relative: above any roundi
 _LEAST_CENTRE = 1e-10  # the least settled weight of the kink at the forward
 _LEAST_WEIGHT = 1e-280  # smaller ones are dropped: their sums would lose digits
 _LARGEST_MISS = 1e-6  # of mass and mean, that is taken for rounding of a fit
+_PASSES = 4  # one settles all but kinks that nearly coincide
 _LIGHT = 1e-11  # a weight too small to take up the rounding of mass and mean
 
 
@@ -74,7 +75,7 @@ class SurfaceCertificate:
         inequalities, 1 of the hidden units
         >>> early, late = certificate.weights
         >>> print(replace(certificate, weights=(late, early)).failure)
-        skeleton of 0.2 years below the one before: kink 2 of 3 (s = 1), by 0.0150000
+        skeleton of 0.2 years below the one before: kink 2 of 3 (s = 1), by 0.015
     """
 
     times: tuple[Number, ...]
@@ -103,7 +104,7 @@ class SurfaceCertificate:
         """The first claim that fails, or None if all are proved."""
         try:
             self.verify()
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             return str(error)
         return None
 
@@ -218,22 +219,20 @@ def certify_surface(
 ) -> SurfaceCertificate:
     r"""State the numbers that prove, or fail to prove, a surface free of arbitrage.
 
-    A float can hold a weight to one part in $10^{16}$ only, and so the identities. They
-    are restored by two weights for each expiry, those of the kinks $a < b$, which are
-    replaced by the fractions that solve
+    The weights of a network have sum and mean 1 only up to rounding. Two of each
+    expiry, at kinks $a$ and $b$, are therefore replaced by the fractions that solve
 
     $$
     w_a + w_b = 1 - \sum_{j \ne a, b} w_j, \qquad
     w_a s_a + w_b s_b = 1 - \sum_{j \ne a, b} w_j s_j .
     $$
 
-    Here $a$ is the kink at the forward, and $b$ the kink above it that contributes most
-    to the at-the-money price. If mass and mean were off by a rounding $\epsilon$ of
-    what they sum, then $w_b$ changes by $\epsilon / (s_b - 1)$ times that price, a few
-    $\epsilon$ of itself, since its share is at least one in `n`. The time values
-    change by no larger a part, and only between the two kinks; `settle_weights` leaves
-    a thousand times more room. If the weight at the forward is below $10^{-11}$, the
-    kink below the forward with the largest contribution takes its place.
+    Here $a$ is the kink at the forward, and $b$ the kink above it whose part of the
+    at-the-money price, $w_b (s_b - 1)$, is the largest, so at least one in `n`. Where
+    that price is the same from puts and from calls up to a part $\epsilon$ of it, $w_b$
+    changes by at most a part $n \epsilon$, and so does any time value, and only those
+    between the two kinks. `settle_weights` leaves far more room. If the weight at the
+    forward is below $10^{-11}$, that of a kink below it, chosen likewise, is replaced.
 
     Args:
         kinks: Over the forward, of shape `(n,)`.
@@ -311,10 +310,10 @@ def settle_weights(weights: ArrayLike, kinks: ArrayLike) -> np.ndarray:
     1. Negative weights become zero; weights above and below the forward are scaled to
        give one at-the-money price, and the kink at the forward has the rest. If that is
        less than $10^{-10}$ anywhere, the others shrink by one factor for all expiries.
-    2. Where $v_i < (1 + 10^{-12}) v_{i-1}$, both are replaced by their maximum: a
-       maximum of convex functions is convex, so that the weights, its changes of slope,
-       stay non-negative. What changes is computed apart and added, so that the weights
-       keep their digits elsewhere.
+    2. If $v_i < (1 + 10^{-12}) v_{i-1}$ at any kink, $v_i$ becomes the larger of $v_i$
+       and $(1 + 2 \cdot 10^{-12}) v_{i-1}$ at every kink: a maximum of convex functions
+       is convex, so that the weights, its changes of slope, stay non-negative. What
+       changes is computed apart and added, so that weights elsewhere keep their digits.
 
     Args:
         weights: Shape `(N, n)`, expiries in order of time.
@@ -364,9 +363,12 @@ def settle_weights(weights: ArrayLike, kinks: ArrayLike) -> np.ndarray:
         _balance(sites, rows)
     values = _time_values(sites, rows)
     for i in range(1, len(rows)):
-        before = values[i - 1]
-        if (values[i] < (1.0 + _MARGIN) * before).any():
-            lift = np.maximum((1.0 + 2.0 * _MARGIN) * before - values[i], 0.0)
+        for _ in range(_PASSES):
+            if (values[i] >= (1.0 + _MARGIN) * values[i - 1]).all():
+                break
+            # From differences of weights, where rows that nearly agree keep digits.
+            excess = rows[i - 1] - rows[i] + 2.0 * _MARGIN * rows[i - 1]
+            lift = np.maximum(_time_values(sites, excess), 0.0)
             slopes = np.diff(lift) / np.diff(sites)
             bends = np.diff(slopes, prepend=0.0, append=0.0)
             rows[i] = np.maximum(rows[i] + bends, 0.0)

@@ -1,4 +1,4 @@
-r"""Convex programmes of many expiries that share their kinks, by an interior-point method.
+r"""Convex programmes of many expiries in calendar order, by an interior-point method.
 
 The unknowns are the time values $y_i$ of each skeleton at the inner kinks. With kinks
 `s`, one of them 1, the weights of expiry `i` are the changes of slope
@@ -33,12 +33,14 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from relu_options.fitting.quadratic_program import (
-    PATIENCE,
     RESOLUTION,
-    RIDGE,
     STALL,
     STEP_FRACTION,
 )
+
+RIDGE = 4e-17  # added to the unit diagonal of the scaled blocks, times their size
+PATIENCE = 50  # steps in which an infeasible start may yet be far from moving
+MOST_RIDGE = 1e-12  # to which it grows where a factorisation fails
 
 
 @jax.tree_util.register_dataclass
@@ -151,6 +153,24 @@ def time_values(weights: jax.Array, kinks: jax.Array) -> jax.Array:
     return jnp.einsum("...j,kj->...k", weights, hinges)
 
 
+def in_order(weights: jax.Array, kinks: jax.Array) -> jax.Array:
+    """The least skeletons in order above given ones, as weights of shape `(N, n)`.
+
+    The greatest of convex functions is convex.
+    """
+    levels = jax.lax.cummax(time_values(weights, kinks), axis=0)
+    changes = jnp.where(kinks == 1.0, 1.0, 0.0) + levels @ slope_changes(kinks).T
+    return jnp.maximum(changes, 0.0)
+
+
+def slope_changes(kinks: jax.Array) -> jax.Array:
+    """`D`, of shape `(n, n - 2)`."""
+    n = kinks.shape[0]
+    slopes = jnp.diff(jnp.eye(n)[:, 1:-1], axis=0) / jnp.diff(kinks)[:, None]
+    ends = jnp.zeros((1, n - 2))
+    return jnp.diff(jnp.concatenate([ends, slopes, ends]), axis=0)
+
+
 def starting_point(program: CalendarProgram, weights: jax.Array) -> CalendarIterate:
     """A balanced interior point at `weights > 0`, of shape `(N, n)`."""
     y = time_values(weights, program.kinks)
@@ -184,7 +204,7 @@ def solve(
     start: CalendarIterate,
     *,
     tolerance: float | jax.Array,
-    max_steps: int = 80,
+    max_steps: int = 120,
 ) -> CalendarSolution:
     """Solve the programme from an interior point.
 
@@ -205,23 +225,28 @@ def solve(
         return jnp.maximum(iterate.gap / scale, _infeasibility(program, fixed, iterate))
 
     def proceed(carry):
-        _, _, best_merit, steps, stalled = carry
+        _, _, best_merit, _, steps, stalled = carry
         return (best_merit > tolerance) & (steps < max_steps) & (stalled < STALL)
 
     def step(carry):
-        before, best, best_merit, steps, stalled = carry
-        iterate = _predictor_corrector(program, fixed, before)
+        before, best, best_merit, ridge, steps, stalled = carry
+        iterate = _predictor_corrector(program, fixed, before, ridge)
         merit = measure(iterate)
+        # Where a factorisation has failed, the step is taken again with more ridge.
+        failed = ~jnp.isfinite(merit)
+        iterate = _choose(failed, before, iterate)
+        ridge = jnp.where(failed, 10.0 * ridge, ridge)
         better = merit < best_merit
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), iterate, best)
+        best = _choose(better, iterate, best)
         moving = better | (iterate.gap < 0.9 * before.gap) | (steps < PATIENCE)
+        moving = moving | (failed & (ridge < MOST_RIDGE))
         stalled = jnp.where(moving, 0, stalled + 1)
-        stalled = jnp.where(jnp.isfinite(merit), stalled, STALL)
-        return iterate, best, jnp.fmin(merit, best_merit), steps + 1, stalled
+        best_merit = jnp.fmin(merit, best_merit)
+        return iterate, best, best_merit, ridge, steps + 1, stalled
 
     zero = jnp.asarray(0)
-    carry = (start, start, jnp.asarray(jnp.inf), zero, zero)
-    _, best, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
+    carry = (start, start, jnp.asarray(jnp.inf), jnp.asarray(RIDGE), zero, zero)
+    _, best, _, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
     objective = program.objective(best.weights, best.excess)
     scale = jnp.maximum(jnp.abs(objective.sum()), RESOLUTION * program.constant.sum())
     return CalendarSolution(
@@ -231,6 +256,11 @@ def solve(
         _infeasibility(program, fixed, best),
         steps,
     )
+
+
+def _choose(condition: jax.Array, one, other):
+    """One pytree or another of the same kind."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
 def _before(values: jax.Array) -> jax.Array:
@@ -262,12 +292,7 @@ class _Fixed:
 
     @classmethod
     def of(cls, program: CalendarProgram) -> _Fixed:
-        n = program.kinks.shape[0]
-        rate = 1.0 / jnp.diff(program.kinks)
-        inner = jnp.eye(n)[:, 1:-1]
-        slopes = rate[:, None] * jnp.diff(inner, axis=0)
-        ends = jnp.zeros((1, n - 2))
-        bend = jnp.diff(jnp.concatenate([ends, slopes, ends]), axis=0)
+        bend = slope_changes(program.kinks)
         rows = jnp.einsum("imj,jk->imk", program.rows, bend)
         hessian = jnp.einsum("jk,ijl->ikl", bend, program.hessian)
         hessian = jnp.einsum("ikl,lm->ikm", hessian, bend)
@@ -300,10 +325,10 @@ def _infeasibility(program, fixed, at: CalendarIterate) -> jax.Array:
 
 
 def _predictor_corrector(
-    program: CalendarProgram, fixed: _Fixed, at: CalendarIterate
+    program: CalendarProgram, fixed: _Fixed, at: CalendarIterate, ridge: jax.Array
 ) -> CalendarIterate:
     """One step of Mehrotra's method: one factorisation, two solves."""
-    direction = _newton_system(program, fixed, at)
+    direction = _newton_system(program, fixed, at, ridge)
     coupled = jnp.sum(program.coupled) * at.calendar.shape[1]
     count = at.weights.size + coupled + 3 * at.excess.size
     affine = direction(0.0, None)
@@ -315,7 +340,9 @@ def _predictor_corrector(
     return jax.tree.map(lambda v, dv: v + length * dv, at, step)
 
 
-def _newton_system(program: CalendarProgram, fixed: _Fixed, at: CalendarIterate):
+def _newton_system(
+    program: CalendarProgram, fixed: _Fixed, at: CalendarIterate, ridge: jax.Array
+):
     """Factorise the Newton system once; return its solver `(target, affine) -> step`.
 
     Eliminated in turn: the multipliers, the slacks, the excess, the weights. What is
@@ -341,7 +368,7 @@ def _newton_system(program: CalendarProgram, fixed: _Fixed, at: CalendarIterate)
     own = jnp.diagonal(hessian, axis1=1, axis2=2) + link + _after(link)
     scale = 1.0 / jnp.sqrt(own)
     unit = hessian * scale[:, :, None] * scale[:, None, :]
-    unit = jnp.where(diagonal, 1.0 + q * RIDGE, unit)
+    unit = jnp.where(diagonal, 1.0 + q * ridge, unit)
     links = link * scale * _before(scale)
     factors, bridges = _factorise(unit, links)
 

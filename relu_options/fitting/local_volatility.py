@@ -1,22 +1,28 @@
 r"""Calibrate a local volatility to quotes, through the solves of Dupire's equation.
 
 Expiry by expiry, with the output weights of the one before as the start, the local
-volatility is constant in time and $\log \sigma$ is piecewise linear in log-moneyness
-`x`, with a node at each quote and flat beyond them. Its values $\theta$ at the nodes
+volatility is constant in time and $\theta = \log \sigma$ is piecewise linear in
+log-moneyness `x`, with nodes at quotes and flat beyond them. Its values at the nodes
 minimise
 
 $$
 \tfrac12 \sum_i \left(\frac{c_i(\theta) - m_i}{\tau_i}\right)^2
-+ \tfrac12 \lambda \int \left(\frac{d^2 \theta}{dz^2}\right)^2 dz, \qquad
++ \tfrac12 \lambda \int \left(\frac{d^2 \theta}{dz^2}\right)^2 dz
++ \tfrac12 \lambda \sum_j (\theta_j - \theta_j^{\text{before}})^2, \qquad
 z = \frac{x}{\sigma_0 \sqrt{T}},
 $$
 
 where $c_i$ is the price that the time steps of `relu_options.dupire` give to the quote
-of mid price $m_i$, and $\sigma_0$ the at-the-money volatility. The tolerance $\tau_i$
-is half of the spread; of a mid alone, one basis point of volatility. Derivatives go
-through the tridiagonal solves, and the minimum is found by the method of Levenberg and
-Marquardt. With one implicit Euler step for each expiry it is the method of Andreasen
-and Huge (2011).
+of mid price $m_i$, $\sigma_0$ is the at-the-money volatility and
+$\theta^{\text{before}}$ what was found for the expiry before, at first $\log
+\sigma_0$: where the quotes say little, as between two expiries of one day, the local
+volatility stays smooth and what it was. The tolerance $\tau_i$ is half of the spread;
+of a mid alone, one basis point of volatility. A bid of zero bounds the price by its ask
+only.
+
+Derivatives go through the tridiagonal solves, and the minimum is found by the method of
+Levenberg and Marquardt. With one implicit Euler step for each expiry it is the method
+of Andreasen and Huge (2011).
 
 References:
     Andreasen, J. and Huge, B. (2011). Volatility interpolation. *Risk*, March, 76-79.
@@ -26,9 +32,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +43,7 @@ import numpy as np
 import pandas as pd
 
 from relu_options import black_scholes
+from relu_options._formulas.elementwise import Numeric, restorer
 from relu_options.arbitrage.surface_certificate import settle_weights
 from relu_options.curves import FitReport
 from relu_options.dupire import (
@@ -57,11 +65,13 @@ CROWDED = 0.2  # of their distance: how near two kinks may be moved to each othe
 VOLATILITY_UNIT = 1e-4  # tolerance of a mid, as an annual volatility
 LEAST_VEGA = 1e-6
 LEAST_VARIANCE = 0.1  # of the mean total variance per year: of a first guess
-BOUNDS = 1e-4, 20.0  # of local volatilities
+BOUNDS = 1e-5, 1e3  # of local volatilities
 LARGEST_STEP = 1.0  # of a logarithm
 OPTIMALITY = 1e-5
+SLOW = 1e-5  # relative decrease of the objective in a step, after which to stop
 ACCEPTABLE = 1e-2
-SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # padded numbers of quotes
+SMOOTHING_OF_MIDS, SMOOTHING_OF_SPREADS = 1e-4, 0.1
+SIZES = (4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 2048)  # padded lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +87,7 @@ class LocalVolatilityFit:
             local volatility is linear in log-moneyness.
         method: "rannacher" or "implicit".
         steps: Time steps from today to an expiry.
-        smoothing: `lambda`.
+        smoothing: `lambda` of each expiry, of shape `(N,)`.
         optimality: Of each expiry, the largest gain in the norm of the residuals that
             remains along any one node, relative to that norm or to 1, the larger.
 
@@ -95,26 +105,26 @@ class LocalVolatilityFit:
     nodes: tuple[np.ndarray, ...]
     method: Method
     steps: int
-    smoothing: float
+    smoothing: np.ndarray
     optimality: np.ndarray
 
-    def local_volatility(self, strike, time):
-        """The calibrated local volatility at strikes in currency and times in years.
+    def local_volatility(self, strike: Any, time: Any) -> Numeric:
+        """The calibrated local volatility, annualised; arguments broadcast.
 
-        That of the first expiry from today, and of the last beyond it.
+        Args:
+            strike: Currency units.
+            time: Years; that of the last expiry holds beyond it.
         """
-        surface = self.surface
-        strike, time = np.asarray(strike, float), np.asarray(time, float)
-        x = np.log(strike / np.asarray(surface.forward(time)))
-        interval = np.searchsorted(surface.times, time)
+        surface, rows = self.surface, np.log(self.local_volatilities)
+        years = np.asarray(time, float)
+        x = np.log(np.asarray(strike, float) / np.asarray(surface.forward(years)))
+        interval = np.searchsorted(surface.times, years)
         interval = np.minimum(interval, len(surface.times) - 1)
         x, interval = np.broadcast_arrays(x, interval)
-        logs = np.empty(x.shape)
-        for row, volatility in enumerate(self.local_volatilities):
-            at = interval == row
-            kinks = np.log(surface.kinks)
-            logs[at] = np.interp(x[at], kinks, np.log(volatility))
-        return float(np.exp(logs)) if logs.ndim == 0 else np.exp(logs)
+        logs = np.zeros(x.shape)
+        for row, values in enumerate(rows):
+            logs += (interval == row) * np.interp(x, np.log(surface.kinks), values)
+        return restorer((strike,), x.shape)(np.exp(logs).reshape(-1))
 
     @property
     def quotes(self) -> pd.DataFrame:
@@ -137,32 +147,23 @@ class LocalVolatilityFit:
         starts = np.concatenate([[0.0], surface.times[:-1]])
         tables = []
         for row, nodes in enumerate(self.nodes):
-            time = surface.times[row]
             at = np.searchsorted(surface.kinks, nodes)
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "expiry": surface.expiries[row],
-                        "from_time": starts[row],
-                        "to_time": time,
-                        "moneyness": nodes,
-                        "strike": nodes * surface.forwards[row],
-                        "local_volatility": self.local_volatilities[row, at],
-                    }
-                )
-            )
+            columns = {
+                "expiry": surface.expiries[row],
+                "from_time": starts[row],
+                "to_time": surface.times[row],
+                "moneyness": nodes,
+                "strike": nodes * surface.forwards[row],
+                "local_volatility": self.local_volatilities[row, at],
+            }
+            tables.append(pd.DataFrame(columns))
         return pd.concat(tables, ignore_index=True)
 
     def __repr__(self) -> str:
-        nodes = np.concatenate(
-            [
-                row[np.searchsorted(self.surface.kinks, one)]
-                for row, one in zip(self.local_volatilities, self.nodes, strict=True)
-            ]
-        )
+        values = self.to_frame()["local_volatility"]
         return (
-            f"LocalVolatilityFit({nodes.size} local volatilities from "
-            f"{nodes.min():.2%} to {nodes.max():.2%}, {self.method}, "
+            f"LocalVolatilityFit({len(values)} local volatilities from "
+            f"{values.min():.2%} to {values.max():.2%}, {self.method}, "
             f"steps={self.steps}, {self.surface!r})"
         )
 
@@ -172,9 +173,10 @@ def fit_local_volatility(
     *,
     quote_time: object = None,
     kinks: int = 401,
+    nodes: int = 64,
     method: Method = "rannacher",
     steps: int = 20,
-    smoothing: float = 1e-3,
+    smoothing: float | str = "auto",
     max_steps: int = 100,
 ) -> LocalVolatilityFit:
     """Calibrate a piecewise local volatility to the quotes of several expiries.
@@ -189,10 +191,13 @@ def fit_local_volatility(
         quote_time: When the quotes were taken, for a table that does not say.
         kinks: Number of kinks. They are densest at the forward, and the ones next to
             the quotes are moved onto them, as far as there are enough.
+        nodes: Of one expiry, at most; with fewer quotes there is one node at each.
         method: Of the time steps, as for `local_volatility_surface`; "implicit" with
             `steps=1` is the method of Andreasen and Huge.
         steps: Time steps from today to an expiry; see `relu_options.dupire.time_steps`.
-        smoothing: `lambda`; larger is smoother.
+        smoothing: `lambda`; larger is smoother. `"auto"` takes 0.1 for quotes with
+            spreads, whose noise is of the order of the tolerance, and 0.0001 for mids,
+            which are then met to a small part of a basis point where they can be.
         max_steps: Steps of the minimisation for each expiry, after which to give up.
 
     Returns:
@@ -212,37 +217,54 @@ def fit_local_volatility(
         True
     """
     check_request(method, steps)
-    if not isinstance(kinks, int | np.integer) or kinks < 16:
-        raise ValueError(f"kinks must be a whole number from 16 on, not {kinks!r}")
-    if not 0.0 <= smoothing < np.inf:
-        raise ValueError(f"smoothing must be finite and >= 0, not {smoothing!r}")
-    if not isinstance(max_steps, int | np.integer) or max_steps < 1:
-        raise ValueError(f"max_steps must be a whole number from 1, not {max_steps!r}")
+    _check_counts(kinks=(kinks, 16), nodes=(nodes, 1), max_steps=(max_steps, 1))
     prepared, left_out, spot = _prepared(quotes, quote_time)
+    smooth = _smoothing(smoothing, prepared)
     smiles = [_Smile.of(one) for one in prepared]
     placed = _kinks(smiles, int(kinks))
-    nodes = [_nodes(one, placed) for one in smiles]
-    problems = _problems(prepared, smiles, nodes, placed, method, steps, smoothing)
+    at_nodes = [_nodes(one, placed, int(nodes)) for one in smiles]
+    problems = _problems(prepared, smiles, at_nodes, placed, method, steps, smooth)
+    level = smiles[0].at_the_money / np.sqrt(prepared[0].time_to_expiry)
     with one_thread():
-        solution = jax.tree.map(np.asarray, _calibrate(placed, problems, max_steps))
-    for one, optimality, taken in zip(
+        solution = _calibrate(placed, problems, level, max_steps=int(max_steps))
+    count = len(prepared)
+    solution = jax.tree.map(lambda each: np.asarray(each)[:count], solution)
+    for quoted, optimality, taken in zip(
         prepared, solution.optimality, solution.steps, strict=True
     ):
-        if not optimality <= ACCEPTABLE:
+        if taken == max_steps and not optimality <= ACCEPTABLE:
             raise FitError(
-                f"{one}: optimality {optimality:.1e} after {taken} steps, above the "
+                f"{quoted}: optimality {optimality:.1e} after {taken} steps, above the "
                 f"tolerance of {ACCEPTABLE:.0e}; raise `smoothing` or `max_steps`"
             )
-    surface = _surface(prepared, left_out, spot, placed, solution, smoothing)
     return LocalVolatilityFit(
-        surface=surface,
+        surface=_surface(prepared, left_out, spot, placed, solution, smooth),
         local_volatilities=solution.volatilities,
-        nodes=tuple(placed[one] for one in nodes),
+        nodes=tuple(placed[one] for one in at_nodes),
         method=method,
         steps=int(steps),
-        smoothing=float(smoothing),
+        smoothing=smooth,
         optimality=solution.optimality,
     )
+
+
+def _check_counts(**counts: tuple[int, int]) -> None:
+    """Raise unless each is a whole number, and at least its second number."""
+    for name, (value, least) in counts.items():
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(
+                f"{name} must be a whole number from {least} on, not {value!r}"
+            )
+
+
+def _smoothing(asked: float | str, prepared: list[ExpiryQuotes]) -> np.ndarray:
+    """`lambda` of each expiry."""
+    if asked == "auto":
+        spreads = [one.has_spreads for one in prepared]
+        return np.where(spreads, SMOOTHING_OF_SPREADS, SMOOTHING_OF_MIDS)
+    if isinstance(asked, str) or not 0.0 <= asked < np.inf:
+        raise ValueError(f"smoothing must be 'auto' or >= 0, not {asked!r}")
+    return np.full(len(prepared), float(asked))
 
 
 # From quotes to arrays
@@ -293,7 +315,8 @@ class _Smile:
     def __call__(self, x: np.ndarray | float) -> np.ndarray:
         """Total volatility: straight between the quotes, flat beyond them."""
         telling = self.telling
-        return np.interp(x, self.x[telling], self.total_volatility[telling])
+        values = np.interp(x, self.x[telling], self.total_volatility[telling])
+        return np.asarray(values)
 
     @cached_property
     def at_the_money(self) -> float:
@@ -335,10 +358,13 @@ def _kinks(smiles: list[_Smile], n: int) -> np.ndarray:
     return placed
 
 
-def _nodes(smile: _Smile, kinks: np.ndarray) -> np.ndarray:
-    """Which kinks are nodes: the nearest to each quote."""
+def _nodes(smile: _Smile, kinks: np.ndarray, most: int) -> np.ndarray:
+    """Which kinks are nodes: the nearest to each quote, or to every so many quotes."""
     x = np.log(kinks)
-    return np.unique(np.searchsorted(0.5 * (x[1:] + x[:-1]), smile.x))
+    nearest = np.unique(np.searchsorted(0.5 * (x[1:] + x[:-1]), smile.x))
+    if nearest.size <= most:
+        return nearest
+    return nearest[np.linspace(0, nearest.size - 1, most).round().astype(int)]
 
 
 @jax.tree_util.register_dataclass
@@ -348,19 +374,26 @@ class _Problem:
 
     Attributes:
         moneyness: Of the quotes, of shape `(q,)`.
-        mid: Out-of-the-money prices, undiscounted, over the forward; `(q,)`.
+        low, high: Between which a price is met, `(q,)`: out of the money, undiscounted,
+            over the forward. Both are the mid, but for a bid of zero, whose mid says
+            nothing: zero and the ask.
         tolerance: Of the same unit, `(q,)`; infinite for padding.
-        interpolation: From nodes to kinks, `(n, m)`.
+        places: Which kinks are nodes, `(m,)`.
+        interpolation: From nodes to kinks, `(n, m)`; zero for padding.
         roughness: A root of `lambda` times the integral, `(m, m)`.
+        tie: A root of `lambda`, `(m,)`; zero for padding.
         guess: Logarithms of local volatilities at the nodes, `(m,)`.
         durations, implicit: Time steps, `(s,)`; padded with steps of zero.
     """
 
     moneyness: np.ndarray
-    mid: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     tolerance: np.ndarray
+    places: np.ndarray
     interpolation: np.ndarray
     roughness: np.ndarray
+    tie: np.ndarray
     guess: np.ndarray
     durations: np.ndarray
     implicit: np.ndarray
@@ -373,50 +406,76 @@ def _problems(
     kinks: np.ndarray,
     method: Method,
     steps: int,
-    smoothing: float,
+    smoothing: np.ndarray,
 ) -> _Problem:
-    """The problems of all expiries, stacked."""
-    largest = max(len(one) for one in prepared)
-    size = next((one for one in SIZES if one >= largest), largest)
+    """The problems of all expiries, padded to one size and stacked."""
     times = np.array([one.time_to_expiry for one in prepared])
     plan = time_steps(times, method=method, steps=steps)
-    counts = np.bincount(plan.interval)
     x = np.log(kinks)
     rows = []
-    for place, (quotes, smile, at) in enumerate(
-        zip(prepared, smiles, nodes, strict=True)
-    ):
-        count, unit = len(quotes), quotes.discount_factor * quotes.forward
-        mid = quotes.mid[smile.order] / unit
-        deviation = smile.x / smile.total_volatility - 0.5 * smile.total_volatility
-        vega = np.exp(-0.5 * deviation**2) / np.sqrt(2.0 * np.pi)
-        vega = np.where(vega > LEAST_VEGA, vega, LEAST_VEGA)
-        least = VOLATILITY_UNIT * np.sqrt(quotes.time_to_expiry) * vega
-        half = 0.5 * (quotes.ask - quotes.bid)[smile.order] / unit
-        # A locked quote is held to a small part of what its volatility is known to.
-        tolerance = np.where(np.isnan(half), least, np.maximum(half, 0.01 * least))
+    for place, smile in enumerate(smiles):
+        quotes, at, root = prepared[place], nodes[place], np.sqrt(smoothing[place])
         before = None if place == 0 else (times[place - 1], smiles[place - 1])
-        guess = _guess(times[place], smile, before, x[at])
-        basis = np.stack([np.interp(x, x[at], row) for row in np.eye(at.size)], axis=1)
-        rough = _roughness(x[at] / smile.at_the_money)
-        padding = size - at.size
         step = slice(*np.searchsorted(plan.interval, [place, place + 1]))
-        quiet = counts.max() - counts[place]
+        free = quotes.bid == 0.0
+        low, high = np.where(free, [quotes.bid, quotes.ask], quotes.mid) / (
+            quotes.discount_factor * quotes.forward
+        )
         rows.append(
             _Problem(
-                moneyness=np.pad(
-                    np.exp(smile.x), (0, size - count), constant_values=1.0
+                moneyness=np.exp(smile.x),
+                low=low[smile.order],
+                high=high[smile.order],
+                tolerance=_tolerance(quotes, smile),
+                places=at,
+                interpolation=np.stack(
+                    [np.interp(x, x[at], row) for row in np.eye(at.size)], axis=1
                 ),
-                mid=np.pad(mid, (0, size - count)),
-                tolerance=np.pad(tolerance, (0, size - count), constant_values=np.inf),
-                interpolation=np.pad(basis, ((0, 0), (0, padding))),
-                roughness=np.pad(np.sqrt(smoothing) * rough, ((0, padding),) * 2),
-                guess=np.pad(guess, (0, padding)),
-                durations=np.pad(plan.durations[step], (0, quiet)),
-                implicit=np.pad(plan.implicit[step], (0, quiet), constant_values=True),
+                roughness=root * _roughness(x[at] / smile.at_the_money),
+                tie=np.full(at.size, root),
+                guess=_guess(times[place], smile, before, x[at]),
+                durations=plan.durations[step],
+                implicit=plan.implicit[step],
             )
         )
-    return jax.tree.map(lambda *each: np.stack(each), *rows)
+    filling = 1.0, 0.0, 0.0, np.inf, 0, 0.0, 0.0, 0.0, 0.0, 0.0, True
+    columns = zip(*map(jax.tree.leaves, rows), strict=True)
+    return _Problem(
+        *(
+            _stacked(one, value, keep=kinks.size)
+            for one, value in zip(columns, filling, strict=True)
+        )
+    )
+
+
+def _stacked(arrays: Sequence[np.ndarray], filling: float, *, keep: int) -> np.ndarray:
+    """Arrays padded at their ends to one shape of `SIZES`, and stacked likewise.
+
+    A length of `keep`, the number of kinks, is left.
+    """
+
+    shape = [
+        size if size == keep else next((one for one in SIZES if one >= size), size)
+        for size in (len(arrays), *np.max([one.shape for one in arrays], axis=0))
+    ]
+    stacked = np.full(shape, filling, dtype=arrays[0].dtype)
+    for row, one in enumerate(arrays):
+        stacked[(row, *map(slice, one.shape))] = one
+    return stacked
+
+
+def _tolerance(quotes: ExpiryQuotes, smile: _Smile) -> np.ndarray:
+    """What a price may miss, over the forward: half a spread, or a basis point."""
+    total = smile.total_volatility
+    deviation = smile.x / total - 0.5 * total
+    vega = np.exp(-0.5 * deviation**2) / np.sqrt(2.0 * np.pi)
+    vega = np.where(vega > LEAST_VEGA, vega, LEAST_VEGA)
+    least = VOLATILITY_UNIT * np.sqrt(quotes.time_to_expiry) * vega
+    if not quotes.has_spreads:
+        return least
+    half = 0.5 * (quotes.ask - quotes.bid)[smile.order]
+    # A locked quote is held to a small part of what its volatility is known to.
+    return np.maximum(half / (quotes.discount_factor * quotes.forward), 0.01 * least)
 
 
 def _guess(
@@ -460,22 +519,30 @@ class _Solution:
     steps: jax.Array
 
 
-@partial(jax.jit, static_argnums=2)
-def _calibrate(kinks: jax.Array, problems: _Problem, max_steps: int) -> _Solution:
-    """Expiry by expiry, each from the weights of the one before."""
+@partial(jax.jit, static_argnames="max_steps")
+def _calibrate(
+    kinks: jax.Array, problems: _Problem, level: jax.Array, max_steps: int
+) -> _Solution:
+    """Expiry by expiry, each from what was found for the one before.
+
+    The first is tied to the volatility `level`.
+    """
     kinks = jnp.asarray(kinks)
 
-    def expiry(weights, problem):
-        residuals = partial(_residuals, kinks, weights, problem)
+    def expiry(before, problem):
+        weights, volatility = before
+        theta = jnp.log(volatility[problem.places])
+        residuals = partial(_residuals, kinks, weights, problem, theta)
         theta, objective, optimality, steps = _levenberg_marquardt(
             residuals, problem.guess, max_steps
         )
         volatility = _volatility(problem, theta)
         after = _weights(kinks, weights, problem, volatility)
-        return after, _Solution(after, volatility, objective, optimality, steps)
+        solution = _Solution(after, volatility, objective, optimality, steps)
+        return (after, volatility), solution
 
-    _, solution = jax.lax.scan(expiry, jnp.where(kinks == 1.0, 1.0, 0.0), problems)
-    return solution
+    start = jnp.where(kinks == 1.0, 1.0, 0.0), jnp.full(kinks.size, level)
+    return jax.lax.scan(expiry, start, problems)[1]
 
 
 def _volatility(problem: _Problem, theta: jax.Array) -> jax.Array:
@@ -495,15 +562,22 @@ def _weights(
 
 
 def _residuals(
-    kinks: jax.Array, start: jax.Array, problem: _Problem, theta: jax.Array
+    kinks: jax.Array,
+    start: jax.Array,
+    problem: _Problem,
+    before: jax.Array,
+    theta: jax.Array,
 ) -> jax.Array:
-    """What is squared and added, of shape `(q + m,)`."""
+    """What is squared and added, of shape `(q + 2 m,)`."""
     weights = _weights(kinks, start, problem, _volatility(problem, theta))
     strike = problem.moneyness[:, None]
     gain = jnp.where(strike >= 1.0, kinks - strike, strike - kinks)
     fitted = jnp.maximum(gain, 0.0) @ weights
-    errors = (fitted - problem.mid) / problem.tolerance
-    return jnp.concatenate([errors, problem.roughness @ theta])
+    errors = fitted - jnp.clip(fitted, problem.low, problem.high)
+    tied = problem.tie * (theta - before)
+    return jnp.concatenate(
+        [errors / problem.tolerance, problem.roughness @ theta, tied]
+    )
 
 
 def _levenberg_marquardt(residuals, start: jax.Array, max_steps: int):
@@ -511,38 +585,47 @@ def _levenberg_marquardt(residuals, start: jax.Array, max_steps: int):
     low, high = np.log(BOUNDS)
 
     def linearised(theta):
+        """Objective, gradient, Gauss-Newton matrix and optimality.
+
+        Values at a bound, to be pushed beyond it, are held: their rows are zero.
+        """
         value = residuals(theta)
         jacobian = jax.jacfwd(residuals)(theta)
         gradient = jacobian.T @ value
+        held = (theta <= low) & (gradient > 0.0) | (theta >= high) & (gradient < 0.0)
+        jacobian = jnp.where(held, 0.0, jacobian)
+        gradient = jnp.where(held, 0.0, gradient)
         square = jacobian.T @ jacobian
-        norm = jnp.sqrt(value @ value)
         scale = jnp.sqrt(jnp.diag(square))
         gain = jnp.abs(gradient) / jnp.where(scale > 0.0, scale, jnp.inf)
-        optimality = jnp.max(gain) / jnp.maximum(norm, 1.0)
-        return 0.5 * value @ value, gradient, square, optimality
+        norm = jnp.maximum(jnp.sqrt(value @ value), 1.0)
+        return 0.5 * value @ value, gradient, square, jnp.max(gain) / norm
 
     def unfinished(state):
-        _, (_, _, _, optimality), damping, steps = state
-        return (optimality > OPTIMALITY) & (steps < max_steps) & (damping < 1e12)
+        _, (_, _, _, optimality), damping, decrease, steps = state
+        moving = (optimality > OPTIMALITY) & (decrease > SLOW) & (damping < 1e12)
+        return moving & (steps < max_steps)
 
     def improve(state):
-        theta, model, damping, steps = state
+        theta, model, damping, decrease, steps = state
         objective, gradient, square, _ = model
         scale = jnp.diag(square)
         ridge = damping * scale + jnp.where(scale > 0.0, 0.0, 1.0)
         factor = jax.scipy.linalg.cho_factor(square + jnp.diag(ridge))
         step = -jax.scipy.linalg.cho_solve(factor, gradient)
-        step = step * jnp.minimum(1.0, LARGEST_STEP / jnp.max(jnp.abs(step)))
-        trial = jnp.clip(theta + step, low, high)
+        longest = jnp.maximum(jnp.max(jnp.abs(step)), LARGEST_STEP)
+        trial = jnp.clip(theta + step * LARGEST_STEP / longest, low, high)
         value = residuals(trial)
-        better = 0.5 * value @ value < objective
+        gained = 1.0 - 0.5 * value @ value / objective
+        better = gained > 0.0
+        decrease = jnp.where(better, gained, decrease)
         theta = jnp.where(better, trial, theta)
         model = jax.lax.cond(better, linearised, lambda _: model, theta)
         damping = jnp.where(better, 0.1 * damping, 10.0 * damping)
-        return theta, model, damping, steps + 1
+        return theta, model, damping, decrease, steps + 1
 
-    state = start, linearised(start), jnp.asarray(1e-3), jnp.asarray(0)
-    theta, model, _, steps = jax.lax.while_loop(unfinished, improve, state)
+    state = start, linearised(start), jnp.asarray(1e-3), jnp.inf, jnp.asarray(0)
+    theta, model, _, _, steps = jax.lax.while_loop(unfinished, improve, state)
     return theta, model[0], model[3], steps
 
 
@@ -552,20 +635,21 @@ def _surface(
     spot: float | None,
     kinks: np.ndarray,
     solution: _Solution,
-    smoothing: float,
+    smoothing: np.ndarray,
 ) -> PriceSurface:
     """The surface, with how it was fitted."""
     curves = tuple(
         FitReport(
             quotes=one,
-            smoothing=smoothing,
+            smoothing=float(smooth),
             steps=int(steps),
             gap=float(optimality),
             objective=float(objective),
             unsmoothed=partial(least_error, one),
         )
-        for one, steps, optimality, objective in zip(
+        for one, smooth, steps, optimality, objective in zip(
             prepared,
+            smoothing,
             solution.steps,
             solution.optimality,
             solution.objective,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import jax
 import numpy as np
@@ -38,9 +38,8 @@ from relu_options.surfaces import PriceSurface, SurfaceFit
 
 EXPIRY_BUCKETS = (1, 4, 12, 24, 40, 64, 128)  # padded numbers of expiries
 QUOTE_BUCKETS = (32, 64, 128, 288, 576, 2048)  # padded numbers of quotes of an expiry
-NEAREST = 48  # spreads of each expiry that are bounds at first
-ROUNDS = 3  # solutions with the nearest spreads before all of them are bounds
-TOLERANCE = 1e-8
+NEAREST = (48, 192)  # spreads of each expiry that are bounds, before all of them are
+TOLERANCE = 1e-7
 LEAST_SHADOW = 1e-6  # of the dearest shadow price: below it, none is reported
 
 
@@ -140,7 +139,7 @@ def _prepared(
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
         raise QuoteError(f"no expiry can be used: {reasons or 'there are none'}")
     prepared.sort(key=lambda one: one.time_to_expiry)
-    for before, after in zip(prepared, prepared[1:], strict=False):
+    for before, after in pairwise(prepared):
         if before.time_to_expiry == after.time_to_expiry:
             raise QuoteError(
                 f"two expiries have one time to expiry, {after.time_to_expiry:.6g} "
@@ -178,18 +177,19 @@ def _together(
 ) -> SurfaceSolution:
     """The coupled solution, with as many spreads as bounds as it takes."""
     size = batch.mid.shape[1]
-    spreads = any(one.has_spreads for one in prepared)
-    nearest = min(NEAREST, size) if spreads else 0
-    fit = compiled(fit_together, nearest=nearest)
-    solution = fit(batch, programme, programme.weights, coupled, TOLERANCE)
-    for _ in range(ROUNDS - 1):
-        if not spreads or solution.complete:
-            return solution
-        solution = fit(batch, programme, solution.weights, coupled, TOLERANCE)
-    if solution.complete:
-        return solution
-    fit = compiled(fit_together, nearest=size)
-    return fit(batch, programme, solution.weights, coupled, TOLERANCE)
+    weights = programme.weights
+    if not any(one.has_spreads for one in prepared):
+        fit = compiled(fit_together, nearest=0)
+        return fit(batch, programme, weights, coupled, TOLERANCE)
+    most = int(programme.left.max())
+    counts = [count for count in NEAREST if 2 * most < count < size]
+    for nearest in [*counts, size]:
+        fit = compiled(fit_together, nearest=nearest)
+        solution = fit(batch, programme, weights, coupled, TOLERANCE)
+        if solution.complete:
+            break
+        weights = solution.weights
+    return solution
 
 
 def _surface(
@@ -252,15 +252,13 @@ def _conflicts(
     """Shadow prices of the order, dearest pair first; see `PriceSurface.conflicts`."""
     kinks = np.asarray(solution.kinks)[1:-1]
     prices = np.asarray(solution.shadow_prices)[: len(prepared)]
+    # The penalty is per half-spread: it makes the excess of a typical quote.
+    widths = [0.5 * (one.ask - one.bid) for one in prepared if one.has_spreads]
+    typical = float(np.median(np.concatenate(widths))) / PENALTY if widths else 1.0
     tables = []
     for place in range(1, len(prepared)):
         one = prepared[place]
-        unit = one.forward * one.discount_factor
-        if one.has_spreads:
-            # The penalty is per half-spread: it makes the excess of a typical quote.
-            scale = float(np.median(0.5 * (one.ask - one.bid))) / PENALTY / unit
-        else:
-            scale = 1.0 / unit
+        scale = typical / (one.forward * one.discount_factor)
         table = {
             "earlier": labels[place - 1],
             "later": labels[place],

@@ -23,6 +23,7 @@ from relu_options.fitting.calendar_program import (
     CalendarIterate,
     CalendarProgram,
     CalendarSolution,
+    in_order,
     solve,
     starting_point,
     time_values,
@@ -42,7 +43,7 @@ from relu_options.fitting.programme import (
 from relu_options.fitting.smoothing import choose_smoothing, reference_smoothing
 
 FRESHNESS = 0.1  # how far the second solution's start is from the first solution
-WARMTH = 0.03  # the same where the spreads are bounds
+WARMTH = 0.01  # the same where the spreads are bounds
 
 
 @jax.tree_util.register_dataclass
@@ -55,6 +56,7 @@ class SurfaceProgramme:
         programmes: Of the expiries, with a leading axis of length `N`.
         smoothing: `lambda` of each expiry, of shape `(N,)`.
         weights: Of the first solution, of shape `(N, n)`.
+        left: How many quotes of each expiry it is outside of, of shape `(N,)`.
         steps: Interior-point steps of the first solution.
     """
 
@@ -62,6 +64,7 @@ class SurfaceProgramme:
     programmes: Programme
     smoothing: jax.Array
     weights: jax.Array
+    left: jax.Array
     steps: jax.Array
 
 
@@ -156,6 +159,7 @@ def fit_apart(
         programmes=programmes,
         smoothing=jnp.where(automatic, chosen, trial),
         weights=first.weights,
+        left=jnp.sum(_outside(quotes, programmes, first.weights), axis=1),
         steps=solution.steps,
     )
 
@@ -186,6 +190,7 @@ def fit_together(
     grid, programmes = surface.grid, surface.programmes
     program = _calendar_program(programmes, grid, surface.smoothing, coupled)
     spread = _spread(grid, programmes.at_the_money)
+    begin = in_order(weights, grid.moneyness)
     bounded = jnp.zeros(quotes.weight.shape, bool)
     if nearest:
         bounds, bounded = _nearest_bounds(quotes, programmes, weights, nearest)
@@ -197,9 +202,9 @@ def fit_together(
             coupled=coupled,
             **bounds,
         )
-        start = _warm_start(program, weights + WARMTH * (spread - weights))
+        start = _warm_start(program, begin + WARMTH * (spread - begin))
     else:
-        start = starting_point(program, weights + FRESHNESS * (spread - weights))
+        start = starting_point(program, begin + FRESHNESS * (spread - begin))
     final = solve(program, start, tolerance=tolerance)
     return _surface_solution(quotes, surface, final, bounded)
 
@@ -276,7 +281,7 @@ def _warm_start(program: CalendarProgram, weights: jax.Array) -> CalendarIterate
     slack = start.slack - 1.0 + WARMTH
     slack_dual = jnp.minimum(product / slack, program.penalty / 4.0)
     coupled = program.coupled[:, None]
-    y = start.time_value
+    y = time_values(weights, program.kinks)
     calendar = jnp.where(coupled, jnp.maximum(start.calendar, WARMTH * y), 1.0)
     return CalendarIterate(
         time_value=y,
@@ -300,10 +305,7 @@ def _surface_solution(
     """Settle the last bits of the identities and collect the statistics."""
     programmes, kinks = surface.programmes, surface.grid.moneyness
     weights = jax.vmap(tilted, (0, None))(final.iterate.weights, kinks)
-    unit = jnp.where(quotes.weight > 0.0, jnp.sqrt(quotes.weight), 1.0)
-    fitted = jnp.einsum("imj,ij->im", programmes.design, weights)
-    fitted = fitted * programmes.tolerance / unit
-    outside = (fitted < quotes.lower) | (fitted > quotes.upper)
+    outside = _outside(quotes, programmes, weights)
     count = jnp.sum(quotes.weight > 0.0, axis=1)
     return SurfaceSolution(
         kinks=kinks,
@@ -312,14 +314,19 @@ def _surface_solution(
         shadow_prices=final.iterate.calendar_dual,
         smoothing=surface.smoothing / reference_smoothing(count),
         at_the_money=programmes.at_the_money,
-        complete=~jnp.any(outside & (quotes.weight > 0.0) & ~bounded),
+        complete=~jnp.any(outside & ~bounded),
         objective=final.objective,
         gap=final.gap,
         steps=surface.steps + final.steps,
     )
 
 
-def in_order(weights: jax.Array, kinks: jax.Array) -> jax.Array:
-    """Whether no skeleton is below the one before it, of shape `(N - 1,)`."""
-    levels = time_values(weights, kinks)
-    return jnp.all(levels[1:] >= levels[:-1], axis=1)
+def _outside(
+    quotes: NormalisedQuotes, programmes: Programme, weights: jax.Array
+) -> jax.Array:
+    """Which quotes fitted prices are outside of, of shape `(N, m)`."""
+    counted = quotes.weight > 0.0
+    unit = jnp.where(counted, jnp.sqrt(quotes.weight), 1.0)
+    fitted = jnp.einsum("imj,ij->im", programmes.design, weights)
+    fitted = fitted * programmes.tolerance / unit
+    return counted & ((fitted < quotes.lower) | (fitted > quotes.upper))

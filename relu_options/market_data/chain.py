@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from relu_options.errors import QuoteError
 from relu_options.market_data.cleaning import RULE_CODES, QuoteReport
 from relu_options.market_data.clocks import as_date, years_between
 from relu_options.market_data.quotes import prepare_quotes
+
+if TYPE_CHECKING:
+    from relu_options.quote_check import QuoteCheck
 
 Slice: TypeAlias = tuple[pd.Timestamp | float, str | None]
 """Expiry and settlement; where a source has no dates, years to expiry and None."""
@@ -43,6 +46,21 @@ class ChainReport:
     rows: QuoteReport
     slices: pd.DataFrame
     notes: tuple[str, ...] = ()
+    _chain: "OptionChain | None" = field(default=None, repr=False)
+
+    @cached_property
+    def arbitrage(self) -> "QuoteCheck":
+        """Whether the quotes used admit arbitrage, and where; found when first asked.
+
+        Raises:
+            QuoteError: If no slice can be prepared.
+            ValueError: If the report was not made by a chain.
+        """
+        from relu_options.quote_check import check_quotes
+
+        if self._chain is None:
+            raise ValueError("this report has no chain; use `check_quotes(quotes)`")
+        return check_quotes(self._chain)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per rule that applied: its meaning, the number of rows, examples."""
@@ -55,7 +73,10 @@ class ChainReport:
         text = shown.to_string(
             float_format=lambda value: f"{value:.6g}", max_colwidth=40, na_rep=""
         )
-        return f"{self.rows!r}\n{text}"
+        text = f"{self.rows!r}\n{text}"
+        if "arbitrage" in self.__dict__:
+            text += f"\n{self.arbitrage.describe()}"
+        return text
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +295,8 @@ class OptionChain:
             ],
         )
         all_notes = (*self.notes, *_merge_notes(notes, len(self)))
-        return ChainReport(quote_report(self.rows, codes, all_notes), slices, all_notes)
+        report = quote_report(self.rows, codes, all_notes)
+        return ChainReport(report, slices, all_notes, self)
 
     def __repr__(self) -> str:
         taken = (

@@ -1,0 +1,715 @@
+"""Are the quotes of a whole chain free of arbitrage, and which prices would be?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from relu_options.arbitrage.chain_quotes import (
+    ChainArbitrage,
+    half_spreads,
+    least_chain_excess,
+)
+from relu_options.arbitrage.chain_trade import ChainTrade
+from relu_options.arbitrage.quotes import ROUNDING
+from relu_options.arbitrage.unknown_forward import forward_range, imply_forward
+from relu_options.errors import QuoteError
+from relu_options.market_data import (
+    ExpiryQuotes,
+    OptionChain,
+    prepare_quotes,
+    read_chain,
+)
+from relu_options.market_data.cleaning import RULE_NAMES, RULES, SOUND_RULES
+
+Quotes: TypeAlias = (
+    OptionChain | pd.DataFrame | str | Path | ExpiryQuotes | Iterable[ExpiryQuotes]
+)
+Forwards = Literal["given", "free"]
+Unit = Literal["currency", "half_spread"]
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class QuoteCheck:
+    """How near a surface without arbitrage can come to the quotes of a chain.
+
+    Attributes:
+        arbitrage: The same as arrays, with each trade as an object.
+        slices: One row per expiry and settlement, in order of time: `time_to_expiry`
+            (years), `forward`, `discount_factor`, `quotes` (how many), `outside` (how
+            many of these the nearest surface is outside of) and `excess` (by how much
+            together, in currency units paid today). Where forwards were free, also
+            `own_excess`, the least of each expiry by itself, in `unit`.
+        labels: Of the quotes, of shape `(m,)`: the user's index.
+        unit: What `total_excess` counts: "currency" or "half_spread".
+        skipped: Slices that could not be prepared, each with the reason.
+        notes: What else a reader should know.
+
+    Examples:
+        The first expiry of a simulated chain is stale: calls and puts cost ten too
+        much.
+
+        >>> from relu_options.market_data import bundled_chain
+        >>> table = bundled_chain().to_frame()
+        >>> check_quotes(table).is_arbitrage_free
+        True
+        >>> stale = table["expiry"] == table["expiry"].min()
+        >>> table.loc[stale, ["bid", "ask"]] += 10.0
+        >>> check = check_quotes(table)
+        >>> check.is_arbitrage_free, check.cost < 0.0, check.worst_payoff >= 0.0
+        (False, True, True)
+    """
+
+    arbitrage: ChainArbitrage = field(repr=False)
+    slices: pd.DataFrame = field(repr=False)
+    labels: pd.Index = field(repr=False)
+    unit: Unit
+    skipped: dict[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def is_arbitrage_free(self) -> bool:
+        """Whether a surface without arbitrage passes inside every bid and ask."""
+        return self.arbitrage.is_arbitrage_free
+
+    @property
+    def share_inside(self) -> float:
+        """Share of the quotes inside which the nearest surface passes."""
+        return self.arbitrage.share_inside
+
+    @property
+    def total_excess(self) -> float:
+        """By how much the nearest surface is outside of all quotes, in `unit`."""
+        return self.arbitrage.total_excess
+
+    @property
+    def cost(self) -> float:
+        """What `trade` costs today: negative, the least excess with a minus sign."""
+        return 0.0 - self.arbitrage.earned
+
+    @property
+    def worst_payoff(self) -> float:
+        """The least that `trade` pays, in currency units of today; never negative."""
+        return float(sum(trade.worst_payoff for trade in self.arbitrage.trades))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per quote, with the user's index.
+
+        Columns are `expiry`, `settlement`, `strike`, `option_type`, `bid`, `ask`,
+        `nearest_price` (on the nearest surface), `excess` (by how much that is outside)
+        and `quantity` (what `trade` trades); prices in currency units paid today.
+        """
+        found = self.arbitrage
+        keys = self.slices.index[found.expiry]
+        return pd.DataFrame(
+            {
+                "expiry": keys.get_level_values("expiry"),
+                "settlement": keys.get_level_values("settlement"),
+                "strike": found.strike,
+                "option_type": np.where(found.is_call, "call", "put"),
+                "bid": found.bid,
+                "ask": found.ask,
+                "nearest_price": found.price,
+                "excess": found.excess,
+                "quantity": found.quantity,
+            },
+            index=self.labels,
+        )
+
+    @cached_property
+    def conflicts(self) -> pd.DataFrame:
+        """The quotes that the nearest surface is outside of, the worst first.
+
+        Columns are `expiry`, `settlement`, `label` (in the user's index), `strike`,
+        `option_type`, `bid`, `ask`, `nearest_price` and `excess`.
+        """
+        table = self.to_frame()
+        table.insert(2, "label", self.labels)
+        table = table.drop(columns="quantity").iloc[np.flatnonzero(table["excess"])]
+        table = table.sort_values("excess", ascending=False, kind="stable")
+        return table.reset_index(drop=True)
+
+    @cached_property
+    def calendar(self) -> pd.DataFrame:
+        """Where, and how much, the order of the expiries binds.
+
+        One row per strike at which `trade` holds calls of an expiry against calls of
+        the one before it: `earlier_expiry`, `earlier_settlement`, `later_expiry`,
+        `later_settlement`, `strike` (of the later), `quantity` (calls of the later; the
+        dual variable: by how much the total excess would fall if these were allowed to
+        be cheaper by one unit of currency) and `money` (what they are worth).
+        """
+        table = self.arbitrage.calendar
+        at = table["expiry"].to_numpy()
+        earlier, later = self.slices.index[at - 1], self.slices.index[at]
+        return pd.DataFrame(
+            {
+                "earlier_expiry": earlier.get_level_values("expiry"),
+                "earlier_settlement": earlier.get_level_values("settlement"),
+                "later_expiry": later.get_level_values("expiry"),
+                "later_settlement": later.get_level_values("settlement"),
+                "strike": table["strike"],
+                "quantity": table["quantity"],
+                "money": table["quantity"] * table["price"],
+            }
+        )
+
+    def trade(self) -> pd.DataFrame:
+        """The portfolio of quotes that earns the excess today and cannot lose.
+
+        Its quantities are the dual variables of the programme; none exceeds the weight
+        of its quote (1, or one over the half-spread), and no portfolio within these
+        limits earns more. Legs with one number in `trade` cannot lose by themselves:
+        what they pay, with forwards entered at their expiries as `arbitrage.trades[...]
+        .forwards_to_hold` says, is never negative on any path of the underlying, and
+        exactly so. That holds where rates are known and dividends are a known share of
+        the spot.
+
+        Returns:
+            One row per leg: `trade` (numbered, the most profitable first), `expiry`,
+            `settlement`, `strike`, `option_type` ("call", "put", "forward" or "cash"),
+            `side`, `quantity` (positive is long), `price` (paid today: asks where
+            bought, bids where sold) and `cash_flow` (received today). A forward costs
+            nothing and pays the spot minus its strike; a unit of cash pays 1 at its
+            expiry. No rows if the quotes are free of arbitrage.
+        """
+        return self._legs(self.arbitrage.trades)
+
+    def simplest_trade(self) -> pd.DataFrame:
+        """The trade with the fewest options that earns something and cannot lose.
+
+        Its smallest option leg is 1. See `trade` for the columns.
+        """
+        simplest = self.arbitrage.simplest
+        return self._legs(() if simplest is None else (simplest,))
+
+    def forward_ranges(self) -> pd.DataFrame:
+        """Forwards and discount factors with which each expiry's quotes can be met.
+
+        Only the quotes decide, those in the money included, so the check must have been
+        made with `forwards="free"`. Quotes that the nearest surface is outside of may
+        be left by as much as it leaves them.
+
+        Returns:
+            One row per slice: `lowest_forward`, `highest_forward`,
+            `lowest_discount_factor` and `highest_discount_factor`.
+
+        Raises:
+            ValueError: If the forwards were given.
+        """
+        if "own_excess" not in self.slices:
+            raise ValueError(
+                'forwards were given; use `check_quotes(..., forwards="free")`'
+            )
+        found = self.arbitrage
+        lines = []
+        for i in range(len(self.slices)):
+            own = found.expiry == i
+            ranges = forward_range(
+                strike=found.strike[own],
+                bid=found.bid[own],
+                ask=found.ask[own],
+                is_call=found.is_call[own],
+                forward=float(found.forwards[i]),
+                discount_factor=float(found.discount_factors[i]),
+                excess=found.excess[own],
+            )
+            lines.append((*ranges.forward, *ranges.discount_factor))
+        names = [
+            f"{end}_{name}"
+            for name in ("forward", "discount_factor")
+            for end in ("lowest", "highest")
+        ]
+        return pd.DataFrame(lines, index=self.slices.index, columns=names)
+
+    def describe(self) -> str:
+        """What is wrong with the quotes, in one sentence that names the trade."""
+        found = self.arbitrage
+        count = f"{len(found.excess):,} quotes of {len(self.slices)} expiries"
+        if self.is_arbitrage_free:
+            return (
+                "no static arbitrage: a surface passes inside the bid and ask of all "
+                f"{count}"
+            )
+        legs = self.simplest_trade()
+        conflicts = self.conflicts
+        shown = ", ".join(
+            f"{_slice_name((row.expiry, row.settlement))} {row.option_type} "
+            f"{row.strike:.10g} ({row.excess:.3g})"
+            for row in conflicts.head(_SHOWN).itertuples()
+        )
+        more = ", ..." if len(conflicts) > _SHOWN else ""
+        return (
+            f"static arbitrage in {count}: {found.family}: "
+            f"{', '.join(_leg_in_words(leg) for leg in legs.itertuples())} earns "
+            f"{legs['cash_flow'].sum():.6g} today and cannot lose; the nearest surface "
+            f"is outside {len(conflicts):,} of them: {shown}{more}; drop or widen "
+            "these quotes, or use `repair_quotes`"
+        )
+
+    def __repr__(self) -> str:
+        found = self.arbitrage
+        inside = int(np.count_nonzero(found.excess == 0.0))
+        unit = "half-spreads" if self.unit == "half_spread" else "in currency"
+        lines = [
+            f"QuoteCheck({inside:,} of {len(found.excess):,} quotes of "
+            f"{len(self.slices)} expiries inside, least excess "
+            f"{found.total_excess:.6g} {unit})"
+        ]
+        if not self.is_arbitrage_free:
+            legs = self.simplest_trade()
+            words = [_leg_in_words(leg) for leg in legs.itertuples()]
+            lines.append(
+                f"  {found.family}: {', '.join(words)} earns "
+                f"{legs['cash_flow'].sum():.6g} and cannot lose"
+            )
+            table = self.slices[self.slices["outside"] > 0]
+            table = table.nlargest(_SHOWN, "excess")
+            for key, row in zip(table.index, table.itertuples(), strict=True):
+                lines.append(
+                    f"  {_slice_name(key)}: outside {row.outside} of {row.quotes}, "
+                    f"by {row.excess:.6g}"
+                )
+        lines += [f"  skipped {name}: {why}" for name, why in self.skipped.items()]
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def _legs(self, trades: tuple[ChainTrade, ...]) -> pd.DataFrame:
+        """Legs of trades, with their numbers and dates."""
+        legs = self.arbitrage.legs(*trades)
+        keys = self.slices.index[legs["expiry"].to_numpy()]
+        legs["expiry"] = keys.get_level_values("expiry")
+        legs.insert(2, "settlement", keys.get_level_values("settlement"))
+        return legs
+
+
+def check_quotes(
+    quotes: Quotes,
+    *,
+    forwards: Forwards = "given",
+    unit: Unit = "currency",
+    calendar: bool = True,
+    quote_time: object = None,
+    columns: Mapping[str, Hashable] | None = None,
+) -> QuoteCheck:
+    r"""Is there a surface without arbitrage inside every bid and ask of a chain?
+
+    If not, the nearest surface minimises the sum of the distances by which it is
+    outside of quotes, over all surfaces free of static arbitrage, calendar arbitrage
+    included. Rates are taken as known and dividends as a known share of the spot, so
+    that expiries are compared at equal strikes over forwards. The answer is proved from
+    both sides, up to `arbitrage.gap`: by the surface, and by a trade that earns as much
+    as the surface is outside and that cannot lose. See
+    `relu_options.arbitrage.chain_quotes` for the programme.
+
+    Args:
+        quotes: A chain; what `read_chain` reads; or prepared quotes of several
+            expiries, in any order.
+        forwards: "given" takes forwards and discount factors as `prepare_quotes` finds
+            them, and the out-of-the-money quotes that it chooses. "free" takes every
+            quote, and makes forward and discount factor of each expiry unknowns; those
+            with the least excess are used, the nearest to parity's among these, and
+            the expiries are compared at them. So an excess within one expiry is then
+            one for all forwards, while other forwards might do without one between
+            expiries (`QuoteCheck.forward_ranges`).
+        unit: "currency" counts each excess in currency units paid today,
+            "half_spread" in half-spreads of its quote.
+        calendar: False to leave the expiries unrelated.
+        quote_time: As for `read_chain`, like `columns`.
+        columns: Names of columns that the search does not find.
+
+    Returns:
+        The least excess, the quotes in conflict, and the trade. Slices that cannot be
+        prepared are in its `skipped`.
+
+    Raises:
+        QuoteError: If no slice can be prepared, or with `unit="half_spread"` the quotes
+            of an expiry have no spreads.
+        ValueError: If an option is unknown, or quotes are already prepared and forwards
+            are to be free.
+        FitError: If HiGHS does not solve a programme.
+
+    Examples:
+        A call is worth less in the second month than in the first.
+
+        >>> quotes = pd.DataFrame({
+        ...     "expiry": ["2025-01-31"] * 3 + ["2025-02-28"] * 3,
+        ...     "strike": [90.0, 100.0, 110.0] * 2, "option_type": "call",
+        ...     "bid": [11.0, 4.0, 1.0, 11.2, 3.0, 1.2],
+        ...     "ask": [11.2, 4.1, 1.1, 11.4, 3.2, 1.3], "forward": 100.0,
+        ...     "discount_factor": 1.0})
+        >>> check = check_quotes(quotes, quote_time="2025-01-02")
+        >>> check
+        QuoteCheck(5 of 6 quotes of 2 expiries inside, least excess 0.8 in currency)
+          calendar_spread: sell 1 call 100 2025-01-31 PM at 4, buy 1 call 100 2025-02-28 PM at 3.2 earns 0.8 and cannot lose
+          2025-01-31 PM: outside 1 of 3, by 0.8
+        >>> print(check.trade()[["expiry", "strike", "quantity", "cash_flow"]])
+              expiry  strike  quantity  cash_flow
+        0 2025-01-31   100.0      -1.0        4.0
+        1 2025-02-28   100.0       1.0       -3.2
+    """  # noqa: E501
+    _check_request(forwards, unit)
+    read = _read(quotes, forwards, quote_time, columns)
+    weights = [_weights(one, unit) for one in read.slices]
+    implied = None
+    if forwards == "free":
+        read, implied = _imply_forwards(read, weights)
+    found = least_chain_excess(
+        [one.arguments for one in read.slices], weights=weights, calendar=calendar
+    )
+    outside, excess = (
+        np.bincount(found.expiry, values, len(read.slices))
+        for values in (found.excess > 0.0, found.excess)
+    )
+    table = pd.DataFrame(
+        {
+            "time_to_expiry": [one.time_to_expiry for one in read.slices],
+            "forward": found.forwards,
+            "discount_factor": found.discount_factors,
+            "quotes": np.bincount(found.expiry),
+            "outside": outside.astype(int),
+            "excess": excess,
+        },
+        index=pd.MultiIndex.from_tuples(
+            [one.key for one in read.slices], names=["expiry", "settlement"]
+        ),
+    )
+    if implied is not None:
+        table["own_excess"] = implied
+    return QuoteCheck(
+        arbitrage=found,
+        slices=table,
+        labels=_joined([one.labels for one in read.slices]),
+        unit=unit,
+        skipped=read.skipped,
+        notes=read.notes,
+    )
+
+
+def repair_quotes(
+    quotes: Quotes,
+    *,
+    forwards: Forwards = "given",
+    calendar: bool = True,
+    quote_time: object = None,
+    columns: Mapping[str, Hashable] | None = None,
+) -> pd.DataFrame:
+    r"""The nearest prices without arbitrage, inside bid and ask wherever possible.
+
+    First the least sum of excesses, in half-spreads, is found, as by `check_quotes`.
+    Then, among prices that leave no quote by more than its excess, those are taken that
+    minimise
+
+    $$ \sum_i \frac{|p_i - \text{mid}_i|}{\text{half-spread}_i}. $$
+
+    Where only mids are known, distances count in currency. The prices are free of
+    arbitrage whatever the programmes' tolerances: they are read off the surface that is
+    the highest below them, `relu_options.arbitrage.chain_quotes` says how.
+
+    Args:
+        quotes: As for `check_quotes`, like all the others.
+        forwards: "given", or "free", with which all quotes are repaired together: calls
+            and puts then agree on one forward.
+        calendar: False to leave the expiries unrelated.
+        quote_time: When the quotes were taken.
+        columns: Names of columns that the search does not find.
+
+    Returns:
+        The user's rows that were used, in order of expiry, with columns `forward` and
+        `discount_factor`, `repaired` (the price, in currency units paid today), `moved`
+        (that minus the mid) and `excess` (by how much it is outside of bid and ask).
+
+    Raises:
+        QuoteError: If no slice can be prepared.
+        ValueError: As `check_quotes`.
+        FitError: If HiGHS does not solve a programme.
+
+    Examples:
+        The butterfly at 90, 100 and 110 costs 12.1 - 2 * 8.0 + 3.6 at the mids, which
+        is -0.3, and the price in its middle falls by half of that.
+
+        >>> quotes = pd.DataFrame({
+        ...     "strike": [80.0, 90.0, 100.0, 110.0], "option_type": "call",
+        ...     "bid": [20.8, 12.0, 7.8, 3.5], "ask": [21.0, 12.2, 8.2, 3.7],
+        ...     "forward": 100.0, "discount_factor": 1.0, "time_to_expiry": 0.5})
+        >>> print(repair_quotes(quotes)[["strike", "repaired", "moved", "excess"]])
+           strike  repaired  moved  excess
+        0    80.0     20.90   0.00     0.0
+        1    90.0     12.10   0.00     0.0
+        2   100.0      7.85  -0.15     0.0
+        3   110.0      3.60   0.00     0.0
+    """
+    _check_request(forwards, "currency")
+    read = _read(quotes, forwards, quote_time, columns)
+    weights = [_weights(one, "half_spread", strict=False) for one in read.slices]
+    if forwards == "free":
+        read, _ = _imply_forwards(read, weights)
+    found = least_chain_excess(
+        [one.arguments for one in read.slices],
+        weights=weights,
+        calendar=calendar,
+        nearest_to_mids=True,
+    )
+    rows = pd.concat([one.rows for one in read.slices])
+    moved = found.price - 0.5 * (found.bid + found.ask)
+    moved[np.abs(moved) <= ROUNDING * found.forwards[found.expiry]] = 0.0
+    rows["forward"] = found.forwards[found.expiry]
+    rows["discount_factor"] = found.discount_factors[found.expiry]
+    return rows.assign(repaired=found.price, moved=moved, excess=found.excess)
+
+
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """Quotes of one expiry and settlement, as they enter the programmes.
+
+    Attributes:
+        key: Expiry and settlement; where there is no date, the years to expiry.
+        time_to_expiry: Years.
+        labels: The user's index.
+        rows: The user's rows.
+        arguments: Of `least_excess`.
+        errors: Standard errors of forward and discount factor; None if given.
+    """
+
+    key: tuple[pd.Timestamp | float, str | None]
+    time_to_expiry: float
+    labels: pd.Index
+    rows: pd.DataFrame
+    arguments: dict[str, Any]
+    errors: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, quotes: ExpiryQuotes, rows: pd.DataFrame | None = None) -> _Slice:
+        """Prepared quotes, or canonical `rows` of their slice at the same terms."""
+        parity = quotes.parity
+        return cls(
+            key=(
+                quotes.time_to_expiry if quotes.expiry is None else quotes.expiry,
+                quotes.settlement,
+            ),
+            time_to_expiry=quotes.time_to_expiry,
+            labels=quotes.labels if rows is None else rows.index,
+            rows=quotes.table if rows is None else rows,
+            arguments=(quotes.listed if rows is None else _arrays(rows))
+            | {
+                "forward": quotes.forward,
+                "discount_factor": quotes.discount_factor,
+            },
+            errors=None
+            if parity is None
+            else (parity.forward_standard_error, parity.discount_standard_error),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What is checked, in order of time, and what is not."""
+
+    slices: list[_Slice]
+    skipped: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def _check_request(forwards: str, unit: str) -> None:
+    """Raise `ValueError` unless the options are known."""
+    if forwards not in ("given", "free"):
+        raise ValueError(f'`forwards` must be "given" or "free", not {forwards!r}')
+    if unit not in ("currency", "half_spread"):
+        raise ValueError(f'`unit` must be "currency" or "half_spread", not {unit!r}')
+
+
+def _read(
+    quotes: Quotes,
+    forwards: Forwards,
+    quote_time: object,
+    columns: Mapping[str, Hashable] | None,
+) -> _Read:
+    """Prepared slices of whatever was given."""
+    if isinstance(quotes, ExpiryQuotes):
+        quotes = [quotes]
+    if isinstance(quotes, OptionChain):
+        return _read_slices(quotes, forwards)
+    if isinstance(quotes, str | Path):
+        chain = read_chain(quotes, quote_time=quote_time, columns=columns)
+        return _read_slices(chain, forwards)
+    if isinstance(quotes, pd.DataFrame):
+        # Positions as labels lead back from the chain to the user's rows.
+        numbered = quotes.set_axis(pd.RangeIndex(len(quotes)), axis=0)
+        chain = read_chain(numbered, quote_time=quote_time, columns=columns)
+        user = quotes if chain.rows.index.equals(numbered.index) else None
+        return _read_slices(chain, forwards, user)
+    prepared = list(quotes)
+    strange = [one for one in prepared if not isinstance(one, ExpiryQuotes)]
+    if strange:
+        raise TypeError(
+            "quotes are a chain, a table, or an iterable of ExpiryQuotes; it holds "
+            f"{type(strange[0]).__name__}"
+        )
+    if not prepared:
+        raise QuoteError("no quotes: the iterable of expiries is empty")
+    if forwards == "free":
+        raise ValueError(
+            "prepared quotes are those out of the money, which do not tell the "
+            'forward; pass the chain or the table with `forwards="free"`'
+        )
+    slices = [_Slice.of(one) for one in prepared]
+    notes = _notes(prepared, None)
+    return _Read(sorted(slices, key=lambda one: one.time_to_expiry), {}, notes)
+
+
+def _read_slices(
+    chain: OptionChain, forwards: Forwards, user: pd.DataFrame | None = None
+) -> _Read:
+    """Slices of a chain; `user` has the rows that its labels are positions in."""
+    slices, skipped, prepared = [], {}, []
+    for key, one in zip(chain.slices, chain, strict=True):
+        try:
+            quotes = prepare_quotes(one)
+        except QuoteError as error:
+            skipped[_slice_name(key)] = str(error)
+            continue
+        # Volatilities have no prices but those made of them.
+        rows = quotes.table if quotes.implied_volatility is None else None
+        if forwards == "free":
+            if rows is None:
+                skipped[_slice_name(key)] = (
+                    "quotes are volatilities, which do not tell the forward"
+                )
+                continue
+            rows = one.table
+        prepared.append(quotes)
+        slices.append(_Slice.of(quotes, rows))
+    if not slices:
+        shown = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:1])
+        raise QuoteError(
+            f"none of {len(skipped)} slices can be prepared: {shown}; see "
+            "`chain.report()`"
+        )
+    if user is not None:
+        slices = [
+            replace(one, labels=user.index[one.labels], rows=user.iloc[one.labels])
+            for one in slices
+        ]
+    slices.sort(key=lambda one: one.time_to_expiry)
+    return _Read(slices, skipped, _notes(prepared, chain, forwards))
+
+
+def _notes(
+    prepared: list[ExpiryQuotes],
+    chain: OptionChain | None,
+    forwards: Forwards = "given",
+) -> tuple[str, ...]:
+    """Rows left out before, and options that can be exercised early."""
+    counts = Counter[str]()
+    if chain is not None:
+        codes, rows = np.unique(chain.codes[chain.codes > 0], return_counts=True)
+        for code, count in zip(codes.tolist(), rows.tolist(), strict=True):
+            counts[RULE_NAMES[code]] += count
+    if forwards == "given":
+        for one in prepared:
+            counts.update(one.report.counts)
+    dropped = [(rule, n) for rule, n in counts.most_common() if rule not in SOUND_RULES]
+    notes = []
+    if dropped:
+        total = sum(n for _, n in dropped)
+        shown = ", ".join(f"{n:,} {RULES[rule]}" for rule, n in dropped[:_SHOWN])
+        more = ", ..." if len(dropped) > _SHOWN else ""
+        notes.append(f"{total:,} rows were dropped before: {shown}{more}")
+    if any(_is_american(one) for one in prepared):
+        notes.append(
+            "American options can be exercised early: forwards are approximate, and a "
+            "trade that sells them can be broken"
+        )
+    return tuple(notes)
+
+
+def _is_american(quotes: ExpiryQuotes) -> bool:
+    """Whether options are known to be American."""
+    if any(note.startswith("American") for note in quotes.report.notes):
+        return True
+    table = quotes.table
+    if "exercise_style" not in table:
+        return False
+    return bool((table["exercise_style"] == "american").any())
+
+
+def _arrays(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Canonical rows of one slice as arguments of `least_excess`."""
+    bid, ask = rows["bid"].to_numpy(), rows["ask"].to_numpy()
+    if not np.isfinite(bid).any():
+        bid = ask = rows["mid"].to_numpy()
+    return {
+        "strike": rows["strike"].to_numpy(),
+        "bid": bid,
+        "ask": ask,
+        "is_call": (rows["option_type"] == "call").to_numpy(dtype=bool),
+    }
+
+
+def _weights(one: _Slice, unit: Unit, *, strict: bool = True) -> np.ndarray:
+    """How much a unit of excess of each quote counts.
+
+    Without `strict`, an expiry without spreads counts in currency.
+    """
+    bid, ask = one.arguments["bid"], one.arguments["ask"]
+    if unit == "currency" or not (strict or (ask > bid).any()):
+        return np.ones(len(bid))
+    return 1.0 / half_spreads(bid, ask)
+
+
+def _imply_forwards(
+    read: _Read, weights: list[np.ndarray]
+) -> tuple[_Read, list[float]]:
+    """The slices at the forwards that serve best, and what excess each has left."""
+    slices, left = [], []
+    for one, weight in zip(read.slices, weights, strict=True):
+        forward_error, discount_error = one.errors or (None, None)
+        implied = imply_forward(
+            **one.arguments,
+            weights=weight,
+            forward_error=forward_error or None,
+            discount_error=discount_error or None,
+        )
+        terms = {
+            "forward": implied.forward,
+            "discount_factor": implied.discount_factor,
+        }
+        slices.append(replace(one, arguments=one.arguments | terms))
+        left.append(implied.total_excess)
+    return replace(read, slices=slices), left
+
+
+def _joined(indices: list[pd.Index]) -> pd.Index:
+    """Indices one after the other."""
+    return indices[0].append(indices[1:])
+
+
+def _slice_name(key: tuple) -> str:
+    """A slice as text: "2019-06-21 AM", "0.25 years"."""
+    expiry, settlement = key
+    if isinstance(expiry, pd.Timestamp):
+        known = isinstance(settlement, str)
+        return f"{expiry:%Y-%m-%d} {settlement}" if known else f"{expiry:%Y-%m-%d}"
+    return f"{expiry:.6g} years"
+
+
+def _leg_in_words(leg: Any) -> str:
+    """One row of a trade: buy 1 call 90 2019-06-21 AM at 12.1."""
+    amount, when = f"{abs(leg.quantity):.6g}", _slice_name((leg.expiry, leg.settlement))
+    if leg.option_type == "cash":
+        verb = "lend" if leg.side == "buy" else "borrow"
+        return f"{verb} {abs(leg.cash_flow):.6g} until {when}"
+    if leg.option_type == "forward":
+        return f"{leg.side} {amount} forward {when} at {leg.strike:.10g}"
+    return (
+        f"{leg.side} {amount} {leg.option_type} {leg.strike:.10g} {when} "
+        f"at {leg.price:.6g}"
+    )

@@ -1,0 +1,399 @@
+"""`fit_surface` and `PriceSurface`: in order everywhere, near the quotes, exact."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import mpmath
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+import relu_options as ro
+from relu_options.errors import QuoteError
+from relu_options.fitting import calendar_program
+from relu_options.fitting.calendar_program import (
+    CalendarProgram,
+    solve,
+    starting_point,
+    time_values,
+)
+from relu_options.fitting.grid import shared_grid
+
+MARKET = Path(__file__).parents[2] / "shared" / "market"
+SX5E = MARKET / "sx5e_20100301_andreasen_huge.csv"
+SPX = MARKET / "spx_2019-05-18_cboe_quotedata_body.csv.gz"
+
+
+@pytest.fixture(scope="module")
+def surface():
+    return ro.fit_surface(ro.bundled_chain())
+
+
+def undiscounted_time_values(surface, deviations, times):
+    """Out-of-the-money prices over the forward on a grid, of shape (times, strikes)."""
+    last = surface.times[-1]
+    widest = surface.implied_volatility(surface.forward(last), last) * last**0.5
+    moneyness = np.exp(np.linspace(-deviations, deviations, 400) * widest)
+    forwards, discounts = surface.forward(times), surface.discount_factor(times)
+    strikes = forwards[:, None] * moneyness
+    calls = surface.price(strikes, times[:, None], moneyness >= 1.0)
+    return calls / (forwards * discounts)[:, None], moneyness
+
+
+def assert_no_static_arbitrage(surface):
+    """Convex in strike, rising with time, to rounding, far out and at all times."""
+    times = np.geomspace(1.0 / 365.0, 2.0 * surface.times[-1], 200)
+    values, moneyness = undiscounted_time_values(surface, 10.0, times)
+    assert np.diff(values, axis=0).min() >= -1e-14
+    for side in (moneyness < 1.0, moneyness >= 1.0):
+        slopes = np.diff(values[:, side], axis=1) / np.diff(moneyness[side])
+        assert np.diff(slopes, axis=1).min() >= -1e-13
+    strikes = surface.forward(times)[:, None] * moneyness
+    assert surface.density(strikes, times[:, None]).min() >= 0.0
+    local = surface.local_volatility(strikes, times[:, None])
+    assert np.nanmin(local) >= 0.0
+
+
+def test_bundled_surface_is_inside_every_spread_and_near_the_truth(surface):
+    truth = ro.market_data.bundled_truth()
+    assert surface.share_inside == 1.0
+    for label in surface.expiries:
+        day = label.partition(" ")[0]
+        curve = surface[day]
+        strikes = curve.quantile(np.linspace(0.02, 0.98, 25))
+        error = curve.implied_volatility(strikes) - truth.true_volatility(day, strikes)
+        assert np.abs(error).max() < 0.004
+
+
+def test_no_static_arbitrage_on_a_fine_grid(surface):
+    assert bool(surface.certificate)
+    assert_no_static_arbitrage(surface)
+
+
+def test_curves_of_the_surface_agree_with_it(surface):
+    for time in (0.001, float(surface.times[2]), 0.2, 3.0):
+        curve = surface.curve(time)
+        strikes = curve.forward * np.array([0.8, 1.0, 1.1])
+        for is_call in (True, False):
+            expected = curve.price(strikes, is_call)
+            actual = surface.price(strikes, time, is_call)
+            np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(
+            surface.implied_volatility(strikes, time),
+            curve.implied_volatility(strikes),
+            rtol=1e-9,
+        )
+        for name in ("density", "distribution", "gamma", "delta"):
+            np.testing.assert_allclose(
+                getattr(surface, name)(strikes, time),
+                getattr(curve, name)(strikes),
+                rtol=1e-9,
+            )
+        assert curve.certificate.smallest_weight >= 0.0
+
+
+def test_total_variance_at_the_money_is_linear_between_expiries(surface):
+    low, high = surface.times[3], surface.times[4]
+    times = np.linspace(low, high, 5)
+    variance = surface.implied_volatility(surface.forward(times), times) ** 2 * times
+    np.testing.assert_allclose(np.diff(variance, 2), 0.0, atol=1e-13)
+    early = surface.times[0] * np.array([0.002, 0.01, 0.2, 0.7, 1.0])
+    volatility = surface.implied_volatility(surface.forward(early), early)
+    np.testing.assert_allclose(volatility, volatility[-1], rtol=1e-10)
+
+
+def test_local_variance_is_the_ratio_of_differences(surface):
+    time, step = 0.4, 1e-5
+    forward = surface.forward(time)
+    moneyness = np.array([0.85, 1.0, 1.08])
+
+    def value(moneyness, time):
+        strike = surface.forward(time) * moneyness
+        price = surface.price(strike, time, moneyness >= 1.0)
+        return price / surface.forward(time) / surface.discount_factor(time)
+
+    rise = (value(moneyness, time + step) - value(moneyness, time - step)) / (2 * step)
+    density = surface.density(forward * moneyness, time) * forward
+    expected = np.sqrt(2.0 * rise / (moneyness**2 * density))
+    actual = surface.local_volatility(forward * moneyness, time)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_variance_swap_is_the_log_contract(surface):
+    for time in (0.1, 1.0, 2.5):
+        curve = surface.curve(time)
+        log_contract = curve.expectation(lambda spot, f=curve.forward: np.log(spot / f))
+        np.testing.assert_allclose(
+            surface.variance_swap(time), -2.0 * log_contract / time, rtol=1e-9
+        )
+
+
+def test_theta_is_minus_the_derivative_in_time(surface):
+    actual = surface.theta(5000.0, 0.3)
+    step = 1e-4
+    prices = surface.price(5000.0, np.array([0.3 - step, 0.3 + step]))
+    assert actual == pytest.approx(-np.diff(prices)[0] / (2 * step), rel=1e-3)
+
+
+def test_surface_makes_the_json_round_trip(surface, tmp_path):
+    path = tmp_path / "surface.json"
+    text = surface.to_json(path)
+    again = ro.PriceSurface.from_json(path)
+    for name in ("kinks", "weights", "bandwidths", "times", "forwards"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(surface, name))
+    assert again.to_json() == text
+    assert again.price(4900.0, 0.33) == surface.price(4900.0, 0.33)
+    with pytest.raises(ValueError, match="not a price surface"):
+        ro.PriceSurface.from_json('{"format": "other"}')
+
+
+def test_labels_and_frames(surface):
+    assert len(list(surface)) == len(surface) == 8
+    by_time = surface.curve(float(surface.times[4]))
+    assert surface["2025-06-20"].price(5000.0) == by_time.price(5000.0)
+    assert surface["2025-06-20", "PM"].fit is not None
+    with pytest.raises(KeyError, match="no expiry '2025-06-21'"):
+        surface["2025-06-21"]
+    frame = surface.to_frame([0.9, 1.0])
+    assert len(frame) == 16
+    assert list(surface.forward_curve().index) == list(surface.times)
+    assert surface.discount_curve().is_monotonic_decreasing
+    assert "8 expiries from 2025-03-21 PM" in repr(surface)
+    strikes = pd.Series([4800.0, 5200.0], index=["a", "b"])
+    prices = surface.price(strikes, "2025-06-20")
+    assert list(prices.index) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["smiles", "total_variance", "implied_volatility", "local_volatility", "density"],
+)
+def test_pictures(surface, kind):
+    figure, axes = plt.subplots()
+    assert surface.plot(kind, axes) is axes
+    plt.close(figure)
+
+
+def test_unknown_pictures_are_refused(surface):
+    with pytest.raises(ValueError, match="kind must be one of 'smiles'"):
+        surface.plot("pie")
+
+
+def test_a_stale_expiry_is_the_dearest_conflict():
+    """Prices at 6 % of volatility, among others at 16 %, contradict those before."""
+    chain = ro.bundled_chain()
+    prepared = [ro.prepare_quotes(one) for one in chain]
+    stale = prepared[4]
+    model = ro.BlackScholesCurve(
+        volatility=0.06, forward=stale.forward, time_to_expiry=stale.time_to_expiry
+    )
+    mid = np.where(
+        stale.is_call,
+        model.price(stale.strike),
+        model.price(stale.strike, is_call=False),
+    )
+    prepared[4] = replace(stale, mid=mid, bid=0.98 * mid, ask=1.02 * mid + 0.05)
+    surface = ro.fit_surface(prepared)
+    assert bool(surface.certificate)
+    first = surface.conflicts().iloc[0]
+    assert "2025-06-20 PM" in (first["earlier"], first["later"])
+    assert first["shadow_price"] > 0.0
+    assert surface.left_quotes["expiry"].isin([first["earlier"], first["later"]]).any()
+
+
+def test_noise_never_breaks_the_proof():
+    """Mids shaken by a spread, expiry by expiry: certified whatever the fit does."""
+    prepared = [ro.prepare_quotes(one) for one in ro.bundled_chain()]
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        shaken = []
+        for one in prepared:
+            shift = rng.normal(0.0, 1.0, len(one)) * (one.ask - one.bid)
+            bid = np.maximum(one.bid + shift, 0.0)
+            ask = np.maximum(one.ask + shift, bid + 0.05)
+            mid = 0.5 * (bid + ask)
+            shaken.append(replace(one, bid=bid, ask=ask, mid=mid))
+        surface = ro.fit_surface(shaken)
+        assert bool(surface.certificate)
+        assert_no_static_arbitrage(surface)
+
+
+def test_identical_expiries_are_in_order():
+    one = ro.prepare_quotes(ro.bundled_chain()["2025-06-20"])
+    twin = replace(one, time_to_expiry=one.time_to_expiry + 1e-4, settlement="AM")
+    surface = ro.fit_surface([one, twin])
+    assert bool(surface.certificate)
+    assert surface.share_inside == 1.0
+
+
+def test_bad_input_is_named():
+    one = ro.prepare_quotes(ro.bundled_chain()["2025-06-20"])
+    with pytest.raises(QuoteError, match="two expiries have one time to expiry"):
+        ro.fit_surface([one, one])
+    with pytest.raises(QuoteError, match="no expiry can be used"):
+        ro.fit_surface([])
+    with pytest.raises(ValueError, match="smoothing must be positive"):
+        ro.fit_surface([one], smoothing=0.0)
+    with pytest.raises(ValueError, match="kinks must be a whole number"):
+        ro.fit_surface([one], kinks=3)
+    arrays = dict(
+        kinks=[0.9, 1.0, 1.1],
+        weights=[[0.25, 0.5, 0.25]],
+        bandwidths=[0.1, 0.1, 0.1],
+        times=[1.0],
+        forwards=[100.0],
+        discount_factors=[1.0],
+    )
+    with pytest.raises(ValueError, match="weights must have shape"):
+        ro.PriceSurface(**(arrays | {"weights": [0.25, 0.5, 0.25]}))
+    with pytest.raises(ValueError, match="one of them must be 1"):
+        ro.PriceSurface(**(arrays | {"kinks": [0.9, 1.01, 1.1]}))
+    with pytest.raises(ValueError, match="times must be positive"):
+        ro.PriceSurface(**(arrays | {"times": [0.0]}))
+    with pytest.raises(ValueError, match="total variance falls"):
+        ro.BlackScholesSurface(
+            volatilities=[0.4, 0.1], times=[1.0, 2.0], forwards=100.0
+        )
+    assert np.isnan(ro.PriceSurface(**arrays).price(100.0, -1.0))
+
+
+def test_black_scholes_surface_is_black_scholes():
+    surface = ro.BlackScholesSurface(
+        volatilities=[0.2, 0.25], times=[0.5, 1.5], forwards=[100.0, 103.0], spot=99.0
+    )
+    strikes = np.array([70.0, 100.0, 150.0])
+    np.testing.assert_allclose(surface.implied_volatility(strikes, 1.5), 0.25)
+    np.testing.assert_allclose(surface.local_volatility(strikes, 0.25), 0.2, rtol=1e-9)
+    np.testing.assert_allclose(surface.implied_volatility(strikes, 9.0), 0.25)
+    assert surface.variance_swap(1.5) == pytest.approx(0.0625)
+    d1 = np.log(103.0 / 70.0) / (0.25 * 1.5**0.5) + 0.125 * 1.5**0.5
+    assert surface.delta(70.0, 1.5) == pytest.approx(norm.cdf(d1))
+
+
+def test_kernel_price_of_the_shared_grid_is_convex_and_its_calls_too():
+    """The condition of the proof, and what it is for, in fifty digits."""
+    grid = shared_grid(80, low=-3.0, high=1.5, narrowest=0.002)
+    x, h = np.asarray(grid.log_moneyness), np.asarray(grid.bandwidths)
+    price = 2.0 * norm.cdf(h / 2.0) - 1.0
+    assert np.diff(np.diff(price) / np.diff(x)).min() > 0.0
+    assert np.exp(x[np.flatnonzero(x == 0.0)]) == 1.0
+    mpmath.mp.dps = 50
+
+    def call(j, k):
+        s, width = mpmath.e ** mpmath.mpf(float(x[j])), mpmath.mpf(float(h[j]))
+        d = mpmath.log(s / k) / width + width / 2
+        return s, s * mpmath.ncdf(d) - k * mpmath.ncdf(d - width)
+
+    for j in (1, 20, 50, 78):
+        for k in (mpmath.mpf("0.2"), mpmath.mpf("0.97"), mpmath.mpf("2.5")):
+            (a, left), (b, middle), (c, right) = (call(i, k) for i in (j - 1, j, j + 1))
+            bend = (right - middle) / (c - b) - (middle - left) / (b - a)
+            assert bend > -(mpmath.mpf(10) ** -40)
+
+
+def test_coupled_programme_agrees_with_clarabel():
+    clarabel = pytest.importorskip("clarabel")
+    sparse = pytest.importorskip("scipy.sparse")
+    rng = np.random.default_rng(3)
+    count, n, m = 4, 24, 30
+    grid = shared_grid(n, low=-1.0, high=0.8, narrowest=0.02)
+    kinks = np.asarray(grid.moneyness)
+    strikes = np.exp(np.linspace(-0.5, 0.4, m))
+    hidden = ro.black_scholes.undiscounted_price(
+        jnp.asarray(kinks), jnp.asarray(strikes)[:, None], grid.bandwidths, True
+    )
+    design = 100.0 * np.asarray(hidden)
+    hessian, gradient, constant = [], [], []
+    for place in range(count):
+        total = 0.2 - 0.01 * place  # falls: every order binds somewhere
+        model = ro.black_scholes.undiscounted_price(
+            1.0, jnp.asarray(strikes), total, True
+        )
+        data = 100.0 * np.asarray(model) + rng.normal(0.0, 0.05, m)
+        hessian.append(design.T @ design + 1e-2 * np.eye(n))
+        gradient.append(-design.T @ data)
+        constant.append(0.5 * data @ data)
+    empty = jnp.zeros((count, 0))
+    program = CalendarProgram(
+        kinks=jnp.asarray(kinks),
+        hessian=jnp.asarray(hessian),
+        gradient=jnp.asarray(gradient),
+        constant=jnp.asarray(constant),
+        rows=jnp.zeros((count, 0, n)),
+        lower=empty,
+        upper=empty,
+        penalty=empty,
+        coupled=jnp.arange(count) > 0,
+    )
+    first = np.exp(-np.abs(np.log(kinks)) * 4.0)
+    first = np.asarray(ro.fitting.programme.tilted(first / first.sum(), kinks))
+    start = starting_point(program, jnp.asarray(np.tile(first, (count, 1))))
+    solution = jax.jit(lambda p, s: solve(p, s, tolerance=1e-10))(program, start)
+
+    levels = np.asarray(time_values(jnp.eye(n), jnp.asarray(kinks))).T
+    identities = np.kron(np.eye(count), np.stack([np.ones(n), kinks]))
+    order = np.kron(np.eye(count, k=-1)[1:], levels)
+    order = np.kron(np.eye(count)[:-1], levels) - np.kron(
+        np.eye(count)[1:], levels
+    )  # earlier minus later is at most zero
+    matrix = np.vstack([identities, order, -np.eye(count * n)])
+    rhs = np.concatenate([np.ones(2 * count), np.zeros(len(matrix) - 2 * count)])
+    blocks = sparse.block_diag(hessian, format="csc")
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_rel = settings.tol_gap_abs = settings.tol_feas = 1e-11
+    cones = [
+        clarabel.ZeroConeT(2 * count),
+        clarabel.NonnegativeConeT(len(matrix) - 2 * count),
+    ]
+    generic = clarabel.DefaultSolver(
+        sparse.triu(blocks).tocsc(),
+        np.concatenate(gradient),
+        sparse.csc_matrix(matrix),
+        rhs,
+        cones,
+        settings,
+    ).solve()
+    expected = generic.obj_val + sum(constant)
+    actual = float(solution.objective.sum())
+    assert actual <= expected + 1e-8 * abs(expected)
+    rise = np.diff(time_values(solution.iterate.weights, jnp.asarray(kinks)), axis=0)
+    assert rise.min() > -1e-12
+    assert (np.asarray(solution.iterate.calendar_dual)[1:] > 1e-3).any()
+    assert calendar_program.RIDGE < 1e-15
+
+
+def test_density_integrates_to_one(surface):
+    curve = surface.curve(0.6)
+    low, high = curve.quantile(np.array([1e-9, 1.0 - 1e-9]))
+    mass, _ = quad(
+        lambda k: surface.density(k, 0.6), low, high, limit=400, points=[5000]
+    )
+    assert mass == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.skipif(not SX5E.exists(), reason="no published table beside the project")
+def test_published_table_is_fitted_in_order():
+    surface = ro.fit_surface(pd.read_csv(SX5E))
+    assert len(surface) == 12
+    assert 1e4 * surface.volatility_error <= 2.5
+    assert bool(surface.certificate)
+    assert_no_static_arbitrage(surface)
+
+
+@pytest.mark.skipif(not SPX.exists(), reason="no real quotes beside the project")
+def test_real_chain_is_inside_its_spreads_in_order():
+    chain = ro.read_chain(SPX, quote_time="2019-05-17 16:15")
+    surface = ro.fit_surface(chain)
+    assert len(surface) == 39
+    assert surface.share_inside >= 0.999
+    assert bool(surface.certificate)
+    assert_no_static_arbitrage(surface)
+    assert {"2019-06-21 AM", "2019-06-21 PM"} <= set(surface.expiries)
+    with pytest.raises(KeyError, match="two settlements"):
+        surface["2019-06-21"]
