@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from relu_options.curves import PriceCurve
     from relu_options.payoffs import Payoff, SmoothPayoff
     from relu_options.portfolio import StrikePortfolio
-    from relu_options.surfaces import BlackScholesSurface, PriceSurface
+    from relu_options.surfaces import Surface
 
 SHOWN_DEVIATIONS = 6.0
 """Strikes farther from the forward, in at-the-money deviations, are not drawn."""
@@ -379,7 +379,7 @@ MOST_LINES = 9
 
 
 def plot_surface(
-    surface: PriceSurface | BlackScholesSurface,
+    surface: Surface,
     kind: str = "smiles",
     ax: Axes | None = None,
 ) -> Axes:
@@ -417,7 +417,7 @@ def plot_surface(
     return ax
 
 
-def _shown_expiries(surface) -> list[tuple[int, str, tuple]]:
+def _shown_expiries(surface: Surface) -> list[tuple[int, str, tuple]]:
     """Position, label and colour of the expiries that lines are drawn for."""
     count = len(surface.times)
     places = np.unique(np.linspace(0, count - 1, min(count, MOST_LINES)).round())
@@ -429,7 +429,7 @@ def _shown_expiries(surface) -> list[tuple[int, str, tuple]]:
     ]
 
 
-def _at_the_money(surface, place: int) -> tuple[float, float, float]:
+def _at_the_money(surface: Surface, place: int) -> tuple[float, float, float]:
     """Time, forward and at-the-money total volatility of one expiry."""
     time = float(surface.times[place])
     forward = float(surface.forwards[place])
@@ -437,7 +437,7 @@ def _at_the_money(surface, place: int) -> tuple[float, float, float]:
     return time, forward, float(total)
 
 
-def _draw_smiles(surface, ax: Axes) -> None:
+def _draw_smiles(surface: Surface, ax: Axes) -> None:
     fit = getattr(surface, "fit", None)
     shown = []
     for place, label, colour in _shown_expiries(surface):
@@ -467,7 +467,7 @@ def _draw_smiles(surface, ax: Axes) -> None:
     ax.legend(fontsize="x-small", frameon=False)
 
 
-def _draw_total_variance(surface, ax: Axes) -> None:
+def _draw_total_variance(surface: Surface, ax: Axes) -> None:
     *_, widest = _at_the_money(surface, len(surface.times) - 1)
     for place, label, colour in _shown_expiries(surface):
         time, forward, total = _at_the_money(surface, place)
@@ -481,7 +481,7 @@ def _draw_total_variance(surface, ax: Axes) -> None:
     ax.legend(fontsize="x-small", frameon=False)
 
 
-def _draw_heat(surface, ax: Axes, method: str) -> None:
+def _draw_heat(surface: Surface, ax: Axes, method: str) -> None:
     deviations = np.linspace(-3.0, 2.0, 121)
     times = np.geomspace(surface.times[0], 1.2 * surface.times[-1], 120)
     forwards = np.asarray(surface.forward(times))
@@ -497,7 +497,7 @@ def _draw_heat(surface, ax: Axes, method: str) -> None:
     ax.set_ylabel("years")
 
 
-def _draw_fan(surface, ax: Axes) -> None:
+def _draw_fan(surface: Surface, ax: Axes) -> None:
     first, last = surface.times[0], surface.times[-1]
     times = np.linspace(0.1 * first, 1.1 * last, 60)
     shares = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])

@@ -321,7 +321,8 @@ def check_quotes(
             one for all forwards, while other forwards might do without one between
             expiries (`QuoteCheck.forward_ranges`).
         unit: "currency" counts each excess in currency units paid today,
-            "half_spread" in half-spreads of its quote.
+            "half_spread" in half-spreads of its quote, a bid below intrinsic value
+            counting as that value where forwards are given.
         calendar: False to leave the expiries unrelated.
         quote_time: As for `read_chain`, like `columns`.
         columns: Names of columns that the search does not find.
@@ -347,15 +348,16 @@ def check_quotes(
         ...     "ask": [11.2, 4.1, 1.1, 11.4, 3.2, 1.3], "forward": 100.0,
         ...     "discount_factor": 1.0})
         >>> check = check_quotes(quotes, quote_time="2025-01-02")
-        >>> check
+        >>> check  # doctest: +NORMALIZE_WHITESPACE
         QuoteCheck(5 of 6 quotes of 2 expiries inside, least excess 0.8 in currency)
-          calendar_spread: sell 1 call 100 2025-01-31 PM at 4, buy 1 call 100 2025-02-28 PM at 3.2 earns 0.8 and cannot lose
+          calendar_spread: sell 1 call 100 2025-01-31 PM at 4,
+            buy 1 call 100 2025-02-28 PM at 3.2 earns 0.8 and cannot lose
           2025-01-31 PM: outside 1 of 3, by 0.8
         >>> print(check.trade()[["expiry", "strike", "quantity", "cash_flow"]])
               expiry  strike  quantity  cash_flow
         0 2025-01-31   100.0      -1.0        4.0
         1 2025-02-28   100.0       1.0       -3.2
-    """  # noqa: E501
+    """
     _check_request(forwards, unit)
     read = _read(quotes, forwards, quote_time, columns)
     weights = [_weights(one, unit) for one in read.slices]
@@ -476,6 +478,7 @@ class _Slice:
         labels: The user's index.
         rows: The user's rows.
         arguments: Of `least_excess`.
+        spread: Bid and ask between which a half-spread is counted.
         errors: Standard errors of forward and discount factor; None if given.
     """
 
@@ -484,28 +487,42 @@ class _Slice:
     labels: pd.Index
     rows: pd.DataFrame
     arguments: dict[str, Any]
+    spread: tuple[np.ndarray, np.ndarray]
     errors: tuple[float, float] | None
 
     @classmethod
-    def of(cls, quotes: ExpiryQuotes, rows: pd.DataFrame | None = None) -> _Slice:
-        """Prepared quotes, or canonical `rows` of their slice at the same terms."""
-        parity = quotes.parity
+    def of(cls, quotes: ExpiryQuotes) -> _Slice:
+        """Prepared quotes."""
+        parity, listed = quotes.parity, quotes.listed
+        terms = {"forward": quotes.forward, "discount_factor": quotes.discount_factor}
         return cls(
             key=(
                 quotes.time_to_expiry if quotes.expiry is None else quotes.expiry,
                 quotes.settlement,
             ),
             time_to_expiry=quotes.time_to_expiry,
-            labels=quotes.labels if rows is None else rows.index,
-            rows=quotes.table if rows is None else rows,
-            arguments=(quotes.listed if rows is None else _arrays(rows))
-            | {
-                "forward": quotes.forward,
-                "discount_factor": quotes.discount_factor,
-            },
+            labels=quotes.labels,
+            rows=quotes.table,
+            arguments=listed | terms,
+            spread=(listed["bid"], listed["ask"]),
             errors=None
             if parity is None
             else (parity.forward_standard_error, parity.discount_standard_error),
+        )
+
+    def as_quoted(self) -> _Slice:
+        """The same with the bids of canonical rows, also those below intrinsic."""
+        return replace(self, arguments=self.arguments | _arrays(self.rows))
+
+    def of_all_rows(self, rows: pd.DataFrame) -> _Slice:
+        """All rows of the slice, at the same terms."""
+        arrays = _arrays(rows)
+        return replace(
+            self,
+            labels=rows.index,
+            rows=rows,
+            arguments=self.arguments | arrays,
+            spread=(arrays["bid"], arrays["ask"]),
         )
 
 
@@ -576,17 +593,19 @@ def _read_slices(
         except QuoteError as error:
             skipped[_slice_name(key)] = str(error)
             continue
-        # Volatilities have no prices but those made of them.
-        rows = quotes.table if quotes.implied_volatility is None else None
-        if forwards == "free":
-            if rows is None:
-                skipped[_slice_name(key)] = (
-                    "quotes are volatilities, which do not tell the forward"
-                )
-                continue
-            rows = one.table
+        has_prices = quotes.implied_volatility is None
+        if forwards == "free" and not has_prices:
+            skipped[_slice_name(key)] = (
+                "quotes are volatilities, which do not tell the forward"
+            )
+            continue
         prepared.append(quotes)
-        slices.append(_Slice.of(quotes, rows))
+        ready = _Slice.of(quotes)
+        if forwards == "free":
+            ready = ready.of_all_rows(one.table)
+        elif has_prices:
+            ready = ready.as_quoted()
+        slices.append(ready)
     if not slices:
         shown = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:1])
         raise QuoteError(
@@ -659,7 +678,7 @@ def _weights(one: _Slice, unit: Unit, *, strict: bool = True) -> np.ndarray:
 
     Without `strict`, an expiry without spreads counts in currency.
     """
-    bid, ask = one.arguments["bid"], one.arguments["ask"]
+    bid, ask = one.spread
     if unit == "currency" or not (strict or (ask > bid).any()):
         return np.ones(len(bid))
     return 1.0 / half_spreads(bid, ask)

@@ -29,6 +29,8 @@ from jax.scipy.stats import norm
 
 from relu_options import black_scholes
 
+__all__ = ["LognormalLaw", "SurfaceLaw", "law_of"]
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -41,6 +43,14 @@ class SurfaceLaw:
         weights: Probabilities, of shape `(N + 1, n)`; the first row is the single unit.
         times: Years, of shape `(N + 1,)`; the first is that of the single unit.
         total_variance: At the money, of shape `(N + 1,)`.
+
+    Examples:
+        >>> kinks = jnp.array([0.8, 1.0, 1.2])
+        >>> law = law_of(kinks, jnp.full(3, 0.05), jnp.array([[0.25, 0.5, 0.25]]),
+        ...              jnp.ones(1))
+        >>> weights, bandwidths = law.at(1.0)
+        >>> print(weights)
+        [0.25 0.5  0.25]
     """
 
     kinks: jax.Array
@@ -84,6 +94,11 @@ class LognormalLaw:
     Attributes:
         times: Years, of shape `(N,)`.
         total_variance: Of shape `(N,)`, not decreasing.
+
+    Examples:
+        >>> law = LognormalLaw(jnp.array([1.0]), jnp.array([0.04]))
+        >>> print(law.at(0.25)[1])
+        [0.1]
     """
 
     times: jax.Array
@@ -112,7 +127,26 @@ Law = SurfaceLaw | LognormalLaw
 def law_of(
     kinks: jax.Array, bandwidths: jax.Array, weights: jax.Array, times: jax.Array
 ) -> SurfaceLaw:
-    """Put the single hidden unit before the expiries, whose weights are `(N, n)`."""
+    """Put the single hidden unit before the expiries, whose weights are `(N, n)`.
+
+    Args:
+        kinks: In units of the forward, of shape `(n,)`; one is 1.
+        bandwidths: Total volatilities, of shape `(n,)`.
+        weights: Probabilities of every expiry, of shape `(N, n)`.
+        times: Years, of shape `(N,)`, increasing.
+
+    Returns:
+        The law at all times.
+
+    Examples:
+        At the money total variance is linear in time, down to zero.
+
+        >>> law = law_of(jnp.array([0.8, 1.0, 1.2]), jnp.full(3, 0.05),
+        ...              jnp.array([[0.25, 0.5, 0.25]]), jnp.ones(1))
+        >>> ratio = total_volatility(law, 1.0, 0.25) / total_volatility(law, 1.0, 1.0)
+        >>> print(ratio.round(12))
+        0.5
+    """
     single = jnp.where(kinks == 1.0, 1.0, 0.0)
     price = black_scholes.undiscounted_price(kinks, 1.0, bandwidths, True)
     total = black_scholes.implied_total_volatility(weights @ price, 1.0, 1.0, True)

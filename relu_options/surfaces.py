@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from relu_options import black_scholes, surface_law
 from relu_options._formulas.elementwise import BUCKETS, Numeric, restorer
@@ -60,6 +60,12 @@ class SurfaceFit:
         conflicts: One row per kink at which the order of two expiries costs something;
             see `PriceSurface.conflicts`.
         left_out: Slices that could not be used, each with the reason.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> surface = ro.fit_surface(ro.bundled_chain())
+        >>> len(surface.fit.quotes), surface.fit.gap < 1e-6, surface.fit.left_out
+        (8, True, ())
     """
 
     curves: tuple[FitReport, ...]
@@ -74,19 +80,30 @@ class SurfaceFit:
         return [one.quotes for one in self.curves]
 
 
-class _Surface:
-    """What surfaces have in common: everything read off their law and their terms."""
+class Surface:
+    """What surfaces have in common: everything read off their law and their terms.
+
+    Attributes:
+        times: Years to the expiries, of shape `(N,)`, increasing.
+        forwards: Currency units, of shape `(N,)`.
+        discount_factors: Of shape `(N,)`.
+        expiries: Labels of the expiries; empty if they have none.
+        spot: Currency units, if known.
+        law: Laws of the underlying over its forward, at any time.
+
+    Examples:
+        >>> surface = BlackScholesSurface(volatilities=0.2, times=[0.5, 1.0],
+        ...                               forwards=100.0)
+        >>> isinstance(surface, Surface), round(surface.price(100.0, 0.75), 4)
+        (True, 6.9013)
+    """
 
     times: np.ndarray
     forwards: np.ndarray
     discount_factors: np.ndarray
     expiries: tuple[str, ...]
     spot: float | None
-
-    @property
-    def law(self) -> Law:
-        """Laws of the underlying over its forward, at any time."""
-        raise TypeError(f"{type(self).__name__} has no law")
+    law: Any
 
     def price(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
         """Price of a call, or of a put, in currency paid today.
@@ -347,7 +364,7 @@ def _variance_at(law, moneyness, time):
 
 
 @dataclass(frozen=True, eq=False)
-class PriceSurface(_Surface):
+class PriceSurface(Surface):
     r"""Option prices of all strikes and times, free of static arbitrage.
 
     At expiry `i` the price of a call over discount factor and forward is
@@ -594,7 +611,7 @@ def _law_of(kinks, bandwidths, weights, times):
 
 
 @dataclass(frozen=True, eq=False)
-class BlackScholesSurface(_Surface):
+class BlackScholesSurface(Surface):
     """One volatility for all strikes: flat, or a term structure.
 
     Args:

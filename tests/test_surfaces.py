@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -231,6 +232,19 @@ def test_identical_expiries_are_in_order():
     assert surface.share_inside == 1.0
 
 
+def tiny_surface(**changes: Any):
+    """A surface of three kinks and one expiry, with changes."""
+    arrays: dict[str, Any] = {
+        "kinks": [0.9, 1.0, 1.1],
+        "weights": [[0.25, 0.5, 0.25]],
+        "bandwidths": [0.1, 0.1, 0.1],
+        "times": [1.0],
+        "forwards": [100.0],
+        "discount_factors": [1.0],
+    }
+    return ro.PriceSurface(**{**arrays, **changes})
+
+
 def test_bad_input_is_named():
     one = ro.prepare_quotes(ro.bundled_chain()["2025-06-20"])
     with pytest.raises(QuoteError, match="two expiries have one time to expiry"):
@@ -241,25 +255,17 @@ def test_bad_input_is_named():
         ro.fit_surface([one], smoothing=0.0)
     with pytest.raises(ValueError, match="kinks must be a whole number"):
         ro.fit_surface([one], kinks=3)
-    arrays = dict(
-        kinks=[0.9, 1.0, 1.1],
-        weights=[[0.25, 0.5, 0.25]],
-        bandwidths=[0.1, 0.1, 0.1],
-        times=[1.0],
-        forwards=[100.0],
-        discount_factors=[1.0],
-    )
     with pytest.raises(ValueError, match="weights must have shape"):
-        ro.PriceSurface(**(arrays | {"weights": [0.25, 0.5, 0.25]}))
+        tiny_surface(weights=[0.25, 0.5, 0.25])
     with pytest.raises(ValueError, match="one of them must be 1"):
-        ro.PriceSurface(**(arrays | {"kinks": [0.9, 1.01, 1.1]}))
+        tiny_surface(kinks=[0.9, 1.01, 1.1])
     with pytest.raises(ValueError, match="times must be positive"):
-        ro.PriceSurface(**(arrays | {"times": [0.0]}))
+        tiny_surface(times=[0.0])
     with pytest.raises(ValueError, match="total variance falls"):
         ro.BlackScholesSurface(
             volatilities=[0.4, 0.1], times=[1.0, 2.0], forwards=100.0
         )
-    assert np.isnan(ro.PriceSurface(**arrays).price(100.0, -1.0))
+    assert np.isnan(tiny_surface().price(100.0, -1.0))
 
 
 def test_black_scholes_surface_is_black_scholes():

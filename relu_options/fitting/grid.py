@@ -49,7 +49,11 @@ class KinkGrid:
 
 
 def kink_grid(
-    n: int, *, low: jax.Array, high: jax.Array, narrowest: jax.Array
+    n: int,
+    *,
+    low: jax.Array | float,
+    high: jax.Array | float,
+    narrowest: jax.Array | float,
 ) -> KinkGrid:
     """Place `n` kinks from `low` to `high` in log-moneyness.
 
@@ -94,7 +98,11 @@ def kink_grid(
 
 
 def shared_grid(
-    n: int, *, low: jax.Array, high: jax.Array, narrowest: jax.Array
+    n: int,
+    *,
+    low: jax.Array | float,
+    high: jax.Array | float,
+    narrowest: jax.Array | float,
 ) -> KinkGrid:
     r"""Place kinks for all expiries of a surface, one of them at the forward exactly.
 

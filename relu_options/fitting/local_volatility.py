@@ -71,7 +71,7 @@ OPTIMALITY = 1e-5
 SLOW = 1e-5  # relative decrease of the objective in a step, after which to stop
 ACCEPTABLE = 1e-2
 SMOOTHING_OF_MIDS, SMOOTHING_OF_SPREADS = 1e-4, 0.1
-SIZES = (4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 2048)  # padded lengths
+SIZES = (4, 8, 12, 16, 24, 32, 40, 48, 64, 96, 128, 256, 512, 1024, 2048)  # padded
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class LocalVolatilityFit:
         >>> fit.surface.share_inside
         1.0
         >>> round(fit.local_volatility(5000.0, 0.1), 2)
-        0.17
+        0.18
     """
 
     surface: PriceSurface
@@ -453,7 +453,6 @@ def _stacked(arrays: Sequence[np.ndarray], filling: float, *, keep: int) -> np.n
 
     A length of `keep`, the number of kinks, is left.
     """
-
     shape = [
         size if size == keep else next((one for one in SIZES if one >= size), size)
         for size in (len(arrays), *np.max([one.shape for one in arrays], axis=0))

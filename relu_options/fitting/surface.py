@@ -183,13 +183,14 @@ def _together(
         return fit(batch, programme, weights, coupled, TOLERANCE)
     most = int(programme.left.max())
     counts = [count for count in NEAREST if 2 * most < count < size]
-    for nearest in [*counts, size]:
+    for nearest in counts:
         fit = compiled(fit_together, nearest=nearest)
         solution = fit(batch, programme, weights, coupled, TOLERANCE)
         if solution.complete:
-            break
+            return solution
         weights = solution.weights
-    return solution
+    fit = compiled(fit_together, nearest=size)
+    return fit(batch, programme, weights, coupled, TOLERANCE)
 
 
 def _surface(
