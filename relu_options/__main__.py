@@ -1,4 +1,4 @@
-"""The command line: `python -m relu_options fit [FILE]`."""
+"""The command line: `python -m relu_options fit [FILE]`, or `surface [FILE]`."""
 
 import argparse
 import sys
@@ -21,20 +21,46 @@ def main(arguments: list[str] | None = None) -> int:
     fit.add_argument("--settlement", choices=["AM", "PM"])
     fit.add_argument("--quote-time", help="when the quotes were taken")
     fit.add_argument("--output", default="fit", help="stem of the files written")
+    surface = commands.add_parser("surface", help="fit the surface of all expiries")
+    surface.add_argument("file", nargs="?", help="a table of quotes; default: bundled")
+    surface.add_argument("--quote-time", help="when the quotes were taken")
+    surface.add_argument("--output", default="surface", help="stem of the files written")
     options = parser.parse_args(arguments)
     try:
-        _fit(options)
+        if options.command == "fit":
+            _fit(options)
+        else:
+            _surface(options)
     except (QuoteError, ArbitrageError, FitError, KeyError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _fit(options: argparse.Namespace) -> None:
+def _chain(options: argparse.Namespace) -> ro.OptionChain:
     if options.file is None:
-        chain = ro.bundled_chain()
-    else:
-        chain = ro.read_chain(options.file, quote_time=options.quote_time)
+        return ro.bundled_chain()
+    return ro.read_chain(options.file, quote_time=options.quote_time)
+
+
+def _surface(options: argparse.Namespace) -> None:
+    surface = ro.fit_surface(_chain(options))
+    print(surface)
+    print(f"certificate      {surface.certificate}")
+    picture = Path(options.output).with_suffix(".png")
+    mpl.use("Agg")
+    figure, axes = plt.subplots(2, 2, figsize=(14, 10), layout="constrained")
+    kinds = ("smiles", "total_variance", "local_volatility", "density")
+    for kind, panel in zip(kinds, axes.flat, strict=True):
+        surface.plot(kind, panel)
+    figure.savefig(str(picture), dpi=100)
+    text = picture.with_suffix(".json")
+    surface.to_json(text)
+    print(f"written          {picture} {text}")
+
+
+def _fit(options: argparse.Namespace) -> None:
+    chain = _chain(options)
     if options.expiry is None:
         chosen = chain[chain.slices[len(chain.slices) // 2]]
     elif options.settlement is None:

@@ -1,4 +1,4 @@
-"""Dupire's equation on a network, forward and back, against formulas and dense algebra."""
+"""Dupire's equation on a network, forward and back, against formulas and algebra."""
 
 from pathlib import Path
 
@@ -22,9 +22,10 @@ needs_market = pytest.mark.skipif(
 STRIKES = np.linspace(0.5, 1.5, 101)
 
 
-def error(surface, time, exact):
+def error(surface, exact, expiry=-1):
     """Relative error over the strikes, in the mean square."""
-    price = surface.price(STRIKES, time)
+    payoff = np.maximum(surface.kinks - STRIKES[:, None], 0.0)
+    price = payoff @ surface.weights[expiry]
     return np.linalg.norm(price - exact) / np.linalg.norm(exact)
 
 
@@ -128,18 +129,22 @@ def test_weights_never_go_negative_and_keep_mass_mean_and_order(rng):
     assert replaced > 100  # what keeps the weights from going negative does happen
 
 
-def test_a_step_that_would_go_negative_is_taken_implicitly(rng):
-    kinks, time = random_kinks(rng, 41), 0.5
-    variance = (rough_volatility(rng, 41) * kinks) ** 2
-    start = (kinks == 1.0).astype(float)
-    flow = generator(kinks, variance).T
-    one = np.eye(41)
-    crank_nicolson = np.linalg.solve(
-        one - 0.5 * time * flow, start + 0.5 * time * flow @ start
-    )
-    assert crank_nicolson.min() < -1e-3
+def too_rough_a_step():
+    """Kinks, weights, variance and a duration that Crank-Nicolson cannot take."""
+    kinks = np.exp(np.linspace(-0.5, 0.5, 11))
+    kinks[5] = 1.0
+    rough = np.where(np.arange(11) % 2 == 1, 1.0, 0.05)
+    return kinks, np.full(11, 1.0 / 11.0), (rough * kinks) ** 2, 1.0
+
+
+def test_a_step_that_would_go_negative_is_taken_implicitly():
+    kinks, start, variance, time = too_rough_a_step()
+    flow, one = generator(kinks, variance).T, np.eye(11)
     half = np.linalg.inv(one - 0.5 * time * flow)
-    after = dupire.evolve(kinks, start, variance[None], [time], jnp.array([False]))
+    assert (half @ (start + 0.5 * time * flow @ start)).min() < -0.01
+    after = dupire.evolve(
+        kinks, start, variance[None], np.array([time]), np.array([False])
+    )
     assert bool(after.replaced[0])
     np.testing.assert_allclose(after.weights[0], half @ half @ start, atol=1e-12)
 
@@ -148,7 +153,7 @@ def test_steps_are_all_in_the_first_interval_and_fewer_later():
     times = np.array([0.1, 0.2, 1.0, 1.1])
     plan = dupire.time_steps(times, method="implicit", steps=20)
     np.testing.assert_allclose(np.cumsum(plan.durations)[plan.last], times)
-    assert np.bincount(plan.interval).tolist() == [20, 8, 17, 2]
+    assert np.bincount(plan.interval).tolist() == [20, 8, 15, 2]
     halved = dupire.time_steps(times, method="rannacher", steps=20)
     assert halved.implicit.sum() == 4
     np.testing.assert_allclose(np.cumsum(halved.durations)[halved.last], times)
@@ -160,7 +165,7 @@ def test_steps_are_all_in_the_first_interval_and_fewer_later():
 @pytest.mark.parametrize("volatility", [0.1, 0.2, 0.4])
 def test_flat_volatility_gives_black_scholes(volatility):
     surface = ro.local_volatility_surface(401, volatility, [1.0], steps=200)
-    assert error(surface, 1.0, black_scholes_price(volatility, 1.0)) < 2e-5
+    assert error(surface, black_scholes_price(volatility, 1.0)) < 2e-5
     assert surface.certificate
 
 
@@ -168,18 +173,18 @@ def test_constant_elasticity_gives_the_chi_square_formula():
     surface = ro.local_volatility_surface(
         401, lambda moneyness, time: 0.3 / moneyness**0.5, [0.25, 1.0]
     )
-    for time in (0.25, 1.0):
-        assert error(surface, time, cev_price(0.3, 0.5, time)) < 3e-5
+    for expiry, time in enumerate((0.25, 1.0)):
+        assert error(surface, cev_price(0.3, 0.5, time), expiry) < 3e-5
 
 
 def test_volatility_that_depends_on_time_gives_its_mean_square():
     surface = ro.local_volatility_surface(
         401, lambda moneyness, time: 0.1 + 0.3 * time, [0.5, 1.0, 2.0]
     )
-    for time in (0.5, 1.0, 2.0):
+    for expiry, time in enumerate((0.5, 1.0, 2.0)):
         mean_square = 0.01 + 0.03 * time + 0.03 * time**2
         exact = black_scholes_price(np.sqrt(mean_square), time)
-        assert error(surface, time, exact) < 1e-4
+        assert error(surface, exact, expiry) < 1e-4
 
 
 @pytest.mark.parametrize(("method", "order"), [("implicit", 1.0), ("rannacher", 2.0)])
@@ -206,7 +211,6 @@ def test_order_in_space_is_two():
     errors = [
         error(
             ro.local_volatility_surface(n, 0.3, [1.0], steps=200),
-            1.0,
             black_scholes_price(0.3, 1.0),
         )
         for n in (51, 101, 201)
@@ -234,7 +238,9 @@ def test_surface_is_in_currency_and_free_of_arbitrage(rng):
             calls, discount * forward * plain.price(STRIKES, time), rtol=1e-12
         )
         puts = surface.price(strikes, time, is_call=False)
-        np.testing.assert_allclose(calls - puts, discount * (forward - strikes))
+        np.testing.assert_allclose(
+            calls - puts, discount * (forward - strikes), atol=1e-12 * forward
+        )
 
 
 def test_no_volatility_leaves_the_payoff_and_kinks_near_one_count_as_one():
@@ -304,7 +310,10 @@ def test_local_volatility_of_a_surface_prices_it_back(kind):
             n, surface.local_volatility, times, steps=steps
         )
         errors.append(
-            [error(back, time, surface.price(STRIKES, time)) for time in (0.5, 1.0)]
+            [
+                error(back, surface.price(STRIKES, time), np.searchsorted(times, time))
+                for time in (0.5, 1.0)
+            ]
         )
     assert np.max(errors[1]) < 3e-4
     assert np.min(np.array(errors[0]) / np.array(errors[1])) > 3.0
@@ -318,52 +327,49 @@ def test_derivatives_go_through_the_solves(rng):
     kinks = random_kinks(rng, 41)
     rows = rng.uniform(0.1, 0.5, (2, 41))
     payoff = np.maximum(kinks - 1.05, 0.0)
-    directions = rng.normal(size=(2, 41)) * rows, rng.normal(size=41) * 1e-3
-    directions[1][20] = 0.0  # the kink at the forward stays
+    direction = rng.normal(size=(2, 41)) * rows
+    shift = rng.normal(size=41) * 1e-3
+    shift[20] = 0.0  # the kink at the forward stays
 
     def price(volatility, places):
         weights = dupire.expiry_weights(places, volatility, [0.3, 1.0], steps=10)
         return weights[-1] @ payoff
 
-    gradients = jax.grad(price, argnums=(0, 1))(jnp.asarray(rows), jnp.asarray(kinks))
-    step = 1e-5
-    for at, direction in enumerate(directions):
-        moved = [
-            price(
-                *(
-                    one + (place == at) * sign * step * direction
-                    for place, one in enumerate((rows, kinks))
-                )
-            )
-            for sign in (1.0, -1.0)
-        ]
-        difference = (moved[0] - moved[1]) / (2.0 * step)
-        exact = np.sum(np.asarray(gradients[at]) * direction)
-        np.testing.assert_allclose(exact, difference, rtol=1e-6)
-    _, forward_mode = jax.jvp(
-        lambda volatility: price(volatility, kinks), (rows,), (directions[0],)
+    by_volatility, by_kinks = jax.grad(price, argnums=(0, 1))(
+        jnp.asarray(rows), jnp.asarray(kinks)
     )
-    reverse_mode = np.sum(np.asarray(gradients[0]) * directions[0])
+    step = 1e-5
+    up, down = rows + step * direction, rows - step * direction
+    np.testing.assert_allclose(
+        np.sum(by_volatility * direction),
+        (price(up, kinks) - price(down, kinks)) / (2.0 * step),
+        rtol=1e-6,
+    )
+    up, down = kinks + step * shift, kinks - step * shift
+    np.testing.assert_allclose(
+        np.sum(by_kinks * shift),
+        (price(rows, up) - price(rows, down)) / (2.0 * step),
+        rtol=1e-5,
+    )
+    _, forward_mode = jax.jvp(
+        lambda volatility: price(volatility, kinks), (rows,), (direction,)
+    )
+    reverse_mode = np.sum(by_volatility * direction)
     np.testing.assert_allclose(forward_mode, reverse_mode, rtol=1e-10)
 
 
-def test_a_step_taken_implicitly_is_differentiable(rng):
-    kinks = random_kinks(rng, 41)
-    volatility = rough_volatility(rng, 41)
-    start = (kinks == 1.0).astype(float)
+def test_a_step_taken_implicitly_is_differentiable():
+    kinks, start, variance, time = too_rough_a_step()
     payoff = np.maximum(kinks - 1.0, 0.0)
 
     def price(scale):
-        variance = (scale * volatility * kinks)[None] ** 2
         after = dupire.evolve(
-            kinks, start, variance, jnp.array([0.5]), jnp.array([False])
+            kinks, start, scale * variance[None], np.array([time]), np.array([False])
         )
-        return after.weights[-1] @ payoff, after.replaced[0]
+        return after.weights[-1] @ payoff
 
-    assert bool(price(1.0)[1])
-    difference = (price(1.0 + 1e-6)[0] - price(1.0 - 1e-6)[0]) / 2e-6
-    slope = jax.grad(lambda scale: price(scale)[0])(1.0)
-    np.testing.assert_allclose(slope, difference, rtol=1e-7)
+    difference = (price(1.0 + 1e-6) - price(1.0 - 1e-6)) / 2e-6
+    np.testing.assert_allclose(jax.grad(price)(1.0), difference, rtol=1e-7)
 
 
 # Bad requests
@@ -387,7 +393,7 @@ FINE = np.array([0.5, 0.8, 1.0, 1.2, 2.0])
             r"\(2, 4\) does not broadcast to \(2, 5\)",
         ),
         ({"local_volatility": np.ones((1, 2, 5))}, "does not broadcast"),
-        ({"local_volatility": -0.2}, "not negative; wrong in 9 of 9"),
+        ({"local_volatility": -0.2}, "not negative; wrong in 15 of 15"),
         ({"local_volatility": np.full(5, np.nan)}, "finite and not negative"),
         ({"local_volatility": lambda k, t: np.nan * k}, "nan at moneyness 0.8, time"),
         (
@@ -445,7 +451,7 @@ def test_a_known_local_volatility_is_found_again(known):
     volatility, surface = known
     moneyness = np.exp(np.linspace(-0.35, 0.35, 15))
     table = chain_of(surface, moneyness)
-    fit = ro.fit_local_volatility(table, kinks=201)
+    fit = ro.fit_local_volatility(table, kinks=401)
     assert fit.volatility_error < 1e-6
     assert fit.surface.certificate
     for time in (0.3, 0.8):
@@ -456,7 +462,7 @@ def test_a_known_local_volatility_is_found_again(known):
     np.testing.assert_allclose(
         fit.surface.implied_volatility(between, 0.5),
         surface.implied_volatility(between, 0.5),
-        atol=5e-5,
+        atol=1e-4,
     )
 
 
@@ -572,5 +578,5 @@ def test_bad_quotes_and_requests_are_named(known):
     ):
         with pytest.raises(ValueError, match=message):
             ro.fit_local_volatility(prepared, **changes)
-    with pytest.raises(FitError, match="after 1 steps.*raise `smoothing`"):
+    with pytest.raises(FitError, match=r"after 1 steps.*raise `smoothing`"):
         ro.fit_local_volatility(prepared, kinks=101, smoothing=0.0, max_steps=1)
