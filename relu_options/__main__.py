@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     surface = commands.add_parser("surface", help="fit the surface of all expiries")
     surface.add_argument("file", nargs="?", help="a table of quotes; default: bundled")
     surface.add_argument("--quote-time", help="when the quotes were taken")
-    surface.add_argument("--output", default="surface", help="stem of the files written")
+    surface.add_argument(
+        "--output", default="surface", help="stem of the files written"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.command == "fit":

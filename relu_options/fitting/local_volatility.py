@@ -32,7 +32,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -227,7 +227,7 @@ def fit_local_volatility(
     problems = _problems(prepared, smiles, at_nodes, placed, method, steps, smooth)
     level = smiles[0].at_the_money / np.sqrt(prepared[0].time_to_expiry)
     with one_thread():
-        solution = _calibrate(placed, problems, level, max_steps=int(max_steps))
+        solution = _calibrate(placed, problems, level, int(max_steps))
     count = len(prepared)
     solution = jax.tree.map(lambda each: np.asarray(each)[:count], solution)
     for quoted, optimality, taken in zip(
@@ -519,10 +519,8 @@ class _Solution:
     steps: jax.Array
 
 
-@partial(jax.jit, static_argnames="max_steps")
-def _calibrate(
-    kinks: jax.Array, problems: _Problem, level: jax.Array, max_steps: int
-) -> _Solution:
+@jax.jit
+def _calibrate(kinks, problems: _Problem, level, max_steps) -> _Solution:
     """Expiry by expiry, each from what was found for the one before.
 
     The first is tied to the volatility `level`.
@@ -533,9 +531,8 @@ def _calibrate(
         weights, volatility = before
         theta = jnp.log(volatility[problem.places])
         residuals = partial(_residuals, kinks, weights, problem, theta)
-        theta, objective, optimality, steps = _levenberg_marquardt(
-            residuals, problem.guess, max_steps
-        )
+        theta, *reached = _levenberg_marquardt(residuals, problem.guess, max_steps)
+        objective, optimality, steps = map(jnp.asarray, reached)
         volatility = _volatility(problem, theta)
         after = _weights(kinks, weights, problem, volatility)
         solution = _Solution(after, volatility, objective, optimality, steps)
@@ -580,7 +577,7 @@ def _residuals(
     )
 
 
-def _levenberg_marquardt(residuals, start: jax.Array, max_steps: int):
+def _levenberg_marquardt(residuals: Callable, start: jax.Array, max_steps: jax.Array):
     """Minimise half of the sum of squares; theta, objective, optimality and steps."""
     low, high = np.log(BOUNDS)
 
@@ -604,9 +601,7 @@ def _levenberg_marquardt(residuals, start: jax.Array, max_steps: int):
     def unfinished(state):
         _, (_, _, _, optimality), damping, decrease, steps = state
         far = (optimality > NEARLY) | (decrease > SLOW)
-        return (
-            (optimality > OPTIMALITY) & far & (damping < 1e12) & (steps < max_steps)
-        )
+        return (optimality > OPTIMALITY) & far & (damping < 1e12) & (steps <= max_steps)
 
     def improve(state):
         theta, model, damping, decrease, steps = state
@@ -626,9 +621,11 @@ def _levenberg_marquardt(residuals, start: jax.Array, max_steps: int):
         damping = jnp.where(better, 0.1 * damping, 10.0 * damping)
         return theta, model, damping, decrease, steps + 1
 
-    state = start, linearised(start), jnp.asarray(1e-3), jnp.inf, jnp.asarray(0)
+    # A first step of zero from an infinite objective takes the model at the start.
+    nothing = jnp.inf, jnp.zeros(start.shape), jnp.eye(start.size), jnp.inf
+    state = start, nothing, jnp.asarray(1e-2), jnp.inf, jnp.asarray(0)
     theta, model, _, _, steps = jax.lax.while_loop(unfinished, improve, state)
-    return theta, model[0], model[3], steps
+    return theta, model[0], model[3], steps - 1
 
 
 def _surface(
