@@ -386,8 +386,9 @@ def local_volatility_surface(
     Solves Dupire's equation for the output weights of a ReLU network (see
     `relu_options.dupire`). The surface is free of static arbitrage whatever the local
     volatility, for every number of kinks and of steps; it is accurate to second order
-    in the spacing of the kinks and, by "rannacher", in the length of the steps. Between
-    kinks prices are straight lines, so that the density consists of atoms.
+    in the spacing of the kinks and, by "rannacher", in the length of the steps, if the
+    local volatility jumps in time at some of `times` only. Between kinks prices are
+    straight lines, so that the density consists of atoms.
 
     Args:
         kinks: Moneyness: in units of the forward of whatever expiry. Increasing,

@@ -33,7 +33,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -55,7 +55,7 @@ from relu_options.dupire import (
 )
 from relu_options.errors import FitError, QuoteError
 from relu_options.fitting.curve import least_error, one_thread
-from relu_options.fitting.surface import _labels, _prepared
+from relu_options.fitting.surface import expiry_labels, prepared_expiries
 from relu_options.market_data import ExpiryQuotes, OptionChain
 from relu_options.surfaces import PriceSurface, SurfaceFit
 
@@ -184,7 +184,10 @@ def fit_local_volatility(
 
     See `relu_options.fitting.local_volatility` for what is minimised. Whatever the
     quotes, the surface is free of static arbitrage: it solves Dupire's equation for a
-    positive local volatility.
+    positive local volatility. Where quotes are not, as where mids make a butterfly
+    cheaper than nothing, the local volatility runs to extremes that keep the
+    underlying away, and means nothing there; a larger `smoothing` prevents it, at the
+    cost of error elsewhere.
 
     Args:
         quotes: A chain; or a table with several expiries that `read_chain` reads; or
@@ -219,7 +222,7 @@ def fit_local_volatility(
     """
     check_request(method, steps)
     _check_counts(kinks=(kinks, 16), nodes=(nodes, 1), max_steps=(max_steps, 1))
-    prepared, left_out, spot = _prepared(quotes, quote_time)
+    prepared, left_out, spot = prepared_expiries(quotes, quote_time)
     smooth = _smoothing(smoothing, prepared)
     smiles = [_Smile.of(one) for one in prepared]
     placed = _kinks(smiles, int(kinks))
@@ -531,12 +534,17 @@ def _calibrate(kinks, problems: _Problem, level, max_steps) -> _Solution:
         weights, volatility = before
         theta = jnp.log(volatility[problem.places])
         residuals = partial(_residuals, kinks, weights, problem, theta)
-        theta, *reached = _levenberg_marquardt(residuals, problem.guess, max_steps)
-        objective, optimality, steps = map(jnp.asarray, reached)
-        volatility = _volatility(problem, theta)
-        after = _weights(kinks, weights, problem, volatility)
-        solution = _Solution(after, volatility, objective, optimality, steps)
-        return (after, volatility), solution
+        theta, reached, steps = _levenberg_marquardt(
+            residuals, problem.guess, max_steps
+        )
+        solution = _Solution(
+            weights=reached.weights,
+            volatilities=_volatility(problem, theta),
+            objective=reached.objective,
+            optimality=reached.optimality,
+            steps=steps,
+        )
+        return (solution.weights, solution.volatilities), solution
 
     start = jnp.where(kinks == 1.0, 1.0, 0.0), jnp.full(kinks.size, level)
     return jax.lax.scan(expiry, start, problems)[1]
@@ -564,30 +572,50 @@ def _residuals(
     problem: _Problem,
     before: jax.Array,
     theta: jax.Array,
-) -> jax.Array:
-    """What is squared and added, of shape `(q + 2 m,)`."""
+) -> tuple[jax.Array, jax.Array]:
+    """What is squared and added, of shape `(q + 2 m,)`, and the output weights."""
     weights = _weights(kinks, start, problem, _volatility(problem, theta))
     strike = problem.moneyness[:, None]
     gain = jnp.where(strike >= 1.0, kinks - strike, strike - kinks)
     fitted = jnp.maximum(gain, 0.0) @ weights
     errors = fitted - jnp.clip(fitted, problem.low, problem.high)
     tied = problem.tie * (theta - before)
-    return jnp.concatenate(
-        [errors / problem.tolerance, problem.roughness @ theta, tied]
-    )
+    errors = errors / problem.tolerance
+    return jnp.concatenate([errors, problem.roughness @ theta, tied]), weights
 
 
-def _levenberg_marquardt(residuals: Callable, start: jax.Array, max_steps: jax.Array):
-    """Minimise half of the sum of squares; theta, objective, optimality and steps."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Model:
+    """The least squares linearised.
+
+    Attributes:
+        objective: Half of the sum of squares.
+        gradient: Of shape `(m,)`; zero where a value at a bound would leave it.
+        square: The Gauss-Newton matrix, of shape `(m, m)`, with zero rows there.
+        optimality: See `LocalVolatilityFit`.
+        weights: Output weights, of shape `(n,)`.
+    """
+
+    objective: jax.Array
+    gradient: jax.Array
+    square: jax.Array
+    optimality: jax.Array
+    weights: jax.Array
+
+
+def _levenberg_marquardt(
+    residuals: Callable, start: jax.Array, max_steps: jax.Array
+) -> tuple[jax.Array, _Model, jax.Array]:
+    """Minimise half of the sum of squares: where, the model there, number of steps."""
     low, high = np.log(BOUNDS)
 
-    def linearised(theta):
-        """Objective, gradient, Gauss-Newton matrix and optimality.
+    def valued(theta):
+        value, weights = residuals(theta)
+        return value, (value, weights)
 
-        Values at a bound, to be pushed beyond it, are held: their rows are zero.
-        """
-        value = residuals(theta)
-        jacobian = jax.jacfwd(residuals)(theta)
+    def linearised(theta):
+        jacobian, (value, weights) = jax.jacfwd(valued, has_aux=True)(theta)
         gradient = jacobian.T @ value
         held = (theta <= low) & (gradient > 0.0) | (theta >= high) & (gradient < 0.0)
         jacobian = jnp.where(held, 0.0, jacobian)
@@ -596,24 +624,25 @@ def _levenberg_marquardt(residuals: Callable, start: jax.Array, max_steps: jax.A
         scale = jnp.sqrt(jnp.diag(square))
         gain = jnp.abs(gradient) / jnp.where(scale > 0.0, scale, jnp.inf)
         norm = jnp.maximum(jnp.sqrt(value @ value), 1.0)
-        return 0.5 * value @ value, gradient, square, jnp.max(gain) / norm
+        optimality = jnp.max(gain) / norm
+        return _Model(0.5 * value @ value, gradient, square, optimality, weights)
 
     def unfinished(state):
-        _, (_, _, _, optimality), damping, decrease, steps = state
-        far = (optimality > NEARLY) | (decrease > SLOW)
-        return (optimality > OPTIMALITY) & far & (damping < 1e12) & (steps <= max_steps)
+        _, model, damping, decrease, steps = state
+        far = (model.optimality > NEARLY) | (decrease > SLOW)
+        moving = (model.optimality > OPTIMALITY) & far & (damping < 1e12)
+        return moving & (steps <= max_steps)
 
     def improve(state):
         theta, model, damping, decrease, steps = state
-        objective, gradient, square, _ = model
-        scale = jnp.diag(square)
+        scale = jnp.diag(model.square)
         ridge = damping * scale + jnp.where(scale > 0.0, 0.0, 1.0)
-        factor = jax.scipy.linalg.cho_factor(square + jnp.diag(ridge))
-        step = -jax.scipy.linalg.cho_solve(factor, gradient)
+        factor = jax.scipy.linalg.cho_factor(model.square + jnp.diag(ridge))
+        step = -jax.scipy.linalg.cho_solve(factor, model.gradient)
         longest = jnp.maximum(jnp.max(jnp.abs(step)), LARGEST_STEP)
         trial = jnp.clip(theta + step * LARGEST_STEP / longest, low, high)
-        value = residuals(trial)
-        gained = 1.0 - 0.5 * value @ value / objective
+        value, _ = residuals(trial)
+        gained = 1.0 - 0.5 * value @ value / model.objective
         better = gained > 0.0
         decrease = jnp.where(better, gained, decrease)
         theta = jnp.where(better, trial, theta)
@@ -622,10 +651,13 @@ def _levenberg_marquardt(residuals: Callable, start: jax.Array, max_steps: jax.A
         return theta, model, damping, decrease, steps + 1
 
     # A first step of zero from an infinite objective takes the model at the start.
-    nothing = jnp.inf, jnp.zeros(start.shape), jnp.eye(start.size), jnp.inf
-    state = start, nothing, jnp.asarray(1e-2), jnp.inf, jnp.asarray(0)
+    shapes = jax.eval_shape(linearised, start)
+    nothing = jax.tree.map(lambda one: jnp.zeros(one.shape), shapes)
+    infinite = jnp.asarray(jnp.inf)
+    model = replace(nothing, objective=infinite, optimality=infinite)
+    state = start, model, jnp.asarray(1e-2), infinite, jnp.asarray(0)
     theta, model, _, _, steps = jax.lax.while_loop(unfinished, improve, state)
-    return theta, model[0], model[3], steps - 1
+    return theta, model, steps - 1
 
 
 def _surface(
@@ -663,7 +695,7 @@ def _surface(
         times=np.array([one.time_to_expiry for one in prepared]),
         forwards=np.array([one.forward for one in prepared]),
         discount_factors=np.array([one.discount_factor for one in prepared]),
-        expiries=_labels(prepared),
+        expiries=expiry_labels(prepared),
         spot=spot,
         fit=SurfaceFit(
             curves=curves,

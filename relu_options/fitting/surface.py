@@ -91,7 +91,7 @@ def fit_surface(
     options = FitOptions(smoothing, kinks, narrowest)
     if options.asked == 0.0:
         raise ValueError("a surface is fitted smooth; smoothing must be positive")
-    prepared, left_out, spot = _prepared(quotes, quote_time)
+    prepared, left_out, spot = prepared_expiries(quotes, quote_time)
     batch = _batch(prepared)
     count, padded = len(prepared), batch.mid.shape[0]
     coupled = (np.arange(padded) > 0) & (np.arange(padded) < count)
@@ -112,7 +112,7 @@ def fit_surface(
     return _surface(prepared, left_out, spot, solution)
 
 
-def _prepared(
+def prepared_expiries(
     quotes: OptionChain | pd.DataFrame | Iterable[ExpiryQuotes | OptionChain],
     quote_time: object,
 ) -> tuple[list[ExpiryQuotes], tuple[tuple[str, str], ...], float | None]:
@@ -205,7 +205,7 @@ def _surface(
     weights = settle_weights(np.asarray(solution.weights)[:count], kinks)
     forwards = np.array([one.forward for one in prepared])
     discounts = np.array([one.discount_factor for one in prepared])
-    labels = _labels(prepared)
+    labels = expiry_labels(prepared)
     curves = tuple(
         FitReport(
             quotes=one,
@@ -237,7 +237,7 @@ def _surface(
     )
 
 
-def _labels(prepared: list[ExpiryQuotes]) -> tuple[str, ...]:
+def expiry_labels(prepared: list[ExpiryQuotes]) -> tuple[str, ...]:
     """Date and settlement of each expiry, or its time in years."""
     return tuple(
         f"{one.time_to_expiry:.6g}"
