@@ -153,6 +153,7 @@ class Method:
         name: Its row in the table.
         fit: From what `prepare` returns to a surface.
         prepare: From the expiries to what `fit` takes; not in its time.
+        spreads_only: Whether only data sets with spreads are fitted.
         slow: Whether large data sets are left out, and long fits not repeated.
     """
 
@@ -161,12 +162,27 @@ class Method:
     fit: Callable[[Any], Surface]
     prepare: Callable[[Sequence[Expiry]], Any]
     slow: bool = False
+    spreads_only: bool = False
+
+    def applies(self, expiries: Sequence[Expiry]) -> bool:
+        """Whether the method is run on a data set."""
+        if self.spreads_only and not expiries[0].has_spreads:
+            return False
+        return not self.slow or count_told(expiries) <= FEW_QUOTES
 
 
-def peer_quotes(expiries: Sequence[Expiry]) -> tuple[Quotes, ...]:
+def count_told(expiries: Sequence[Expiry]) -> int:
+    """Quotes that have a volatility."""
+    return sum(int(expiry.told.sum()) for expiry in expiries)
+
+
+def peer_quotes(
+    expiries: Sequence[Expiry], *, equal: bool = False
+) -> tuple[Quotes, ...]:
     """Volatilities for the peers, without quotes that have no bid.
 
-    An error counts in units of half the spread where there are spreads.
+    An error counts in units of half the spread where there are spreads, unless all
+    volatilities are to count alike.
     """
     quotes, weights = [], []
     for expiry in expiries:
@@ -174,7 +190,7 @@ def peer_quotes(expiries: Sequence[Expiry]) -> tuple[Quotes, ...]:
         terms = {"forward": own.forward, "time_to_expiry": own.time_to_expiry}
         quotes.append(read_quotes(own.strike, own.volatility, **terms))
         weight = np.ones(own.strike.size)
-        if own.has_spreads:
+        if own.has_spreads and not equal:
             low, high = (
                 implied_total_volatility(own.moneyness, side)
                 for side in (own.bid, own.ask)
@@ -252,7 +268,7 @@ def methods() -> list[Method]:
             partial(fengler_surface.fit, smoothing="cross-validation"),
             True,
         ),
-        ("SANOS", "SANOS (0.25)", sanos_surface.fit, False),
+        ("SANOS", "SANOS (0.25)", sanos_surface.fit, True),
         ("SANOS", "SANOS (0.5)", partial(sanos_surface.fit, kernel=0.5), True),
         (
             "SANOS",
@@ -277,6 +293,18 @@ def methods() -> list[Method]:
         ),
     ]
     found = [Method(*row[:3], peer_quotes, row[3]) for row in peers]
+    # A few parameters cannot follow both the narrow spreads and the wide ones.
+    found += [
+        Method(
+            row[0],
+            f"{row[1]}, equal weights",
+            row[2],
+            partial(peer_quotes, equal=True),
+            spreads_only=True,
+        )
+        for row in peers
+        if "SVI" in row[0]
+    ]
     if not hasattr(ro, "fit_surface"):
         print("relu_options: its row is skipped: the library has no fit_surface")
         return found
@@ -514,15 +542,11 @@ def compare(
     chains: dict[str, list[Expiry]], chosen: Sequence[Method]
 ) -> Iterator[dict[str, object]]:
     """One row for each data set and method."""
-    sizes = {
-        data_set: sum(int(expiry.told.sum()) for expiry in expiries)
-        for data_set, expiries in chains.items()
-    }
     rows = [
         (data_set, method)
-        for data_set in chains
+        for data_set, expiries in chains.items()
         for method in chosen
-        if not method.slow or sizes[data_set] <= FEW_QUOTES
+        if method.applies(expiries)
     ]
     progress = tqdm(rows, disable=None)
     for data_set, method in progress:
@@ -532,7 +556,7 @@ def compare(
             "family": method.family,
             "method": method.name,
             "expiries": len(chains[data_set]),
-            "quotes": sizes[data_set],
+            "quotes": count_told(chains[data_set]),
             **measure(chains[data_set], method),
         }
 

@@ -393,6 +393,21 @@ def test_the_true_family_has_no_error_and_is_inside_every_spread(surface_accurac
     assert found["calendar_pairs"] == 0
 
 
+def test_methods_say_which_data_sets_they_are_for(surface_accuracy):
+    bare, spread = expiries_of(surface_accuracy), expiries_of(surface_accuracy, 1e-5)
+    assert surface_accuracy.count_told(bare) == TIMES.size * DEVIATIONS.size
+    terms = ("SSVI", "SSVI", ssvi.fit_ssvi, surface_accuracy.peer_quotes)
+    plain = surface_accuracy.Method(*terms)
+    assert plain.applies(bare)
+    assert plain.applies(spread)
+    weighted = surface_accuracy.Method(*terms, spreads_only=True)
+    assert not weighted.applies(bare)
+    assert weighted.applies(spread)
+    slow = surface_accuracy.Method(*terms, slow=True)
+    assert slow.applies(bare)
+    assert not slow.applies(bare * 100)
+
+
 def test_narrow_spreads_weigh_more(surface_accuracy):
     quotes = surface_accuracy.peer_quotes(expiries_of(surface_accuracy, spread=1e-5))
     assert all(isinstance(item.moneyness, np.ndarray) for item in quotes)
@@ -402,3 +417,7 @@ def test_narrow_spreads_weigh_more(surface_accuracy):
     expected = [item.vega**2 * item.time_to_expiry for item in quotes]
     ratio = every / np.concatenate(expected)
     np.testing.assert_allclose(ratio, ratio[0], rtol=2e-2)
+    alike = surface_accuracy.peer_quotes(
+        expiries_of(surface_accuracy, spread=1e-5), equal=True
+    )
+    assert all(np.all(item.weights == 1.0) for item in alike)
