@@ -248,15 +248,13 @@ class PriceCurve:
             discount_factor=self.discount_factor,
             is_call=source.is_call,
         )
-        table["implied_volatility"] = quoted
-        table["fitted_price"] = fitted
-        table["fitted_volatility"] = self.implied_volatility(strike)
-        table["residual"] = fitted - source.mid
-        outside = np.maximum(source.bid - fitted, fitted - source.ask)
-        rounding = 1e-12 * self.forward
-        table["inside"] = ~(outside > rounding)
-        table["excess"] = np.where(outside > rounding, outside, 0.0)
-        return table
+        return judged(
+            table,
+            fitted_price=fitted,
+            fitted_volatility=self.implied_volatility(strike),
+            implied_volatility=quoted,
+            forward=self.forward,
+        )
 
     @property
     def report(self) -> QuoteReport | None:
@@ -273,8 +271,7 @@ class PriceCurve:
         Raises:
             ValueError: If the curve was not fitted to quotes.
         """
-        outside = self.quotes[~self.quotes["inside"]]
-        return outside.sort_values("excess", ascending=False)
+        return left_quotes(self.quotes)
 
     @cached_property
     def quote_arbitrage(self) -> QuoteArbitrage:
@@ -297,16 +294,12 @@ class PriceCurve:
     @property
     def share_inside(self) -> float:
         """Share of the quotes with bid and ask that the curve is inside of."""
-        quotes = self.quotes
-        two_sided = quotes["ask"].notna()
-        return float(quotes.loc[two_sided, "inside"].mean())
+        return share_inside(self.quotes)
 
     @property
     def volatility_error(self) -> float:
         """Root mean square of fitted minus quoted volatility."""
-        quotes = self.quotes
-        difference = quotes["fitted_volatility"] - quotes["implied_volatility"]
-        return float(np.sqrt(np.mean(np.square(difference[quotes["bid"] != 0.0]))))
+        return volatility_error(self.quotes)
 
     @property
     def least_error(self) -> float:
@@ -366,12 +359,7 @@ class PriceCurve:
         Raises:
             ValueError: If the text is not that of a curve.
         """
-        text = source if isinstance(source, str) and "{" in source else None
-        values = json.loads(Path(source).read_text() if text is None else text)
-        if values.get("format") != FORMAT:
-            raise ValueError(
-                f"not a price curve: format {values.get('format')!r}, not {FORMAT!r}"
-            )
+        values = read_document(source, FORMAT, "price curve")
         network = PriceNetwork(
             *(jnp.asarray(values[name]) for name in ("kinks", "weights", "bandwidths")),
             kernel=values["kernel"],
@@ -450,6 +438,96 @@ class PriceCurve:
             result = _compiled(formula, self.network, self.forward, padded)
             pieces.append(np.asarray(result)[: piece.size])
         return restore(np.concatenate(pieces))
+
+
+def judged(
+    table: pd.DataFrame,
+    *,
+    fitted_price: np.ndarray,
+    fitted_volatility: Any,
+    implied_volatility: Any,
+    forward: float | np.ndarray,
+) -> pd.DataFrame:
+    """Quotes with what a fit makes of them, and by how much it is outside of each.
+
+    Args:
+        table: Quotes with columns `bid`, `ask` and `mid`; the columns are added to it.
+        fitted_price: Currency paid today, of shape `(m,)`.
+        fitted_volatility: Annualised, likewise.
+        implied_volatility: Of the mids, likewise.
+        forward: Currency units, one or one for each quote.
+
+    Returns:
+        The table.
+
+    Examples:
+        >>> table = pd.DataFrame({"bid": [1.0], "ask": [1.2], "mid": [1.1]})
+        >>> judged(table, fitted_price=np.array([1.25]), fitted_volatility=0.21,
+        ...        implied_volatility=0.2, forward=100.0)["excess"].round(6).tolist()
+        [0.05]
+    """
+    outside = np.maximum(table["bid"] - fitted_price, fitted_price - table["ask"])
+    rounding = 1e-12 * forward
+    table["implied_volatility"] = implied_volatility
+    table["fitted_price"] = fitted_price
+    table["fitted_volatility"] = fitted_volatility
+    table["residual"] = fitted_price - table["mid"]
+    table["inside"] = ~(outside > rounding)
+    table["excess"] = np.where(outside > rounding, outside, 0.0)
+    return table
+
+
+def left_quotes(quotes: pd.DataFrame) -> pd.DataFrame:
+    """The judged quotes that a fit is outside of, the largest excess first.
+
+    Examples:
+        >>> quotes = pd.DataFrame({"inside": [True, False], "excess": [0.0, 0.1]})
+        >>> left_quotes(quotes).index.tolist()
+        [1]
+    """
+    return quotes[~quotes["inside"]].sort_values("excess", ascending=False)
+
+
+def share_inside(quotes: pd.DataFrame) -> float:
+    """Share of the judged quotes with bid and ask that a fit is inside of.
+
+    Examples:
+        >>> share_inside(pd.DataFrame({"ask": [1.0, np.nan], "inside": [True, False]}))
+        1.0
+    """
+    return float(quotes.loc[quotes["ask"].notna(), "inside"].mean())
+
+
+def volatility_error(quotes: pd.DataFrame) -> float:
+    """Root mean square of fitted minus quoted volatility; zero bids do not count.
+
+    Examples:
+        >>> quotes = pd.DataFrame({"fitted_volatility": [0.21], "bid": [1.0],
+        ...                        "implied_volatility": [0.2]})
+        >>> round(volatility_error(quotes), 6)
+        0.01
+    """
+    difference = quotes["fitted_volatility"] - quotes["implied_volatility"]
+    return float(np.sqrt(np.mean(np.square(difference[quotes["bid"] != 0.0]))))
+
+
+def read_document(source: str | Path, format_name: str, what: str) -> dict[str, Any]:
+    """Read JSON text, or a file of it, that says to be of a format.
+
+    Raises:
+        ValueError: If it says otherwise.
+
+    Examples:
+        >>> read_document('{"format": "a/1", "x": 1}', "a/1", "price curve")["x"]
+        1
+    """
+    text = source if isinstance(source, str) and "{" in source else None
+    values = json.loads(Path(source).read_text() if text is None else text)
+    if values.get("format") != format_name:
+        raise ValueError(
+            f"not a {what}: format {values.get('format')!r}, not {format_name!r}"
+        )
+    return values
 
 
 CHUNK = 4096  # strikes at a time: each meets every kink

@@ -28,7 +28,15 @@ from relu_options.arbitrage.surface_certificate import (
     SurfaceCertificate,
     certify_surface,
 )
-from relu_options.curves import FitReport, PriceCurve
+from relu_options.curves import (
+    FitReport,
+    PriceCurve,
+    judged,
+    left_quotes,
+    read_document,
+    share_inside,
+    volatility_error,
+)
 from relu_options.networks import PriceNetwork
 from relu_options.surface_law import Law, LognormalLaw, law_of
 
@@ -104,6 +112,11 @@ class Surface:
     expiries: tuple[str, ...]
     spot: float | None
     law: Any
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the expiries, or else their times in years."""
+        return self.expiries or tuple(f"{time:.6g}" for time in self.times)
 
     def price(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
         """Price of a call, or of a put, in currency paid today.
@@ -262,9 +275,8 @@ class Surface:
             moneyness: Strikes over the forward of each expiry; by default nine, from
                 two at-the-money deviations below to two above.
         """
-        labels = self.expiries or tuple(f"{time:.6g}" for time in self.times)
         parts = []
-        for label, time in zip(labels, self.times, strict=True):
+        for label, time in zip(self.labels, self.times, strict=True):
             forward = self.forward(float(time))
             if moneyness is None:
                 total = self.implied_volatility(forward, time) * np.sqrt(time)
@@ -448,7 +460,7 @@ class PriceSurface(Surface):
             self.times,
             self.forwards,
             self.discount_factors,
-            self.expiries or tuple(f"{time:.6g}" for time in self.times),
+            self.labels,
         )
 
     @cached_property
@@ -459,57 +471,47 @@ class PriceSurface(Surface):
             ValueError: If the surface was not fitted to quotes.
         """
         fit = self._fitted()
-        labels = self.expiries or tuple(f"{time:.6g}" for time in self.times)
         tables = []
-        for label, time, one in zip(labels, self.times, fit.quotes, strict=True):
+        for label, time, one in zip(self.labels, self.times, fit.quotes, strict=True):
             table = one.to_frame()
             table.insert(0, "expiry", label)
             table.insert(1, "time_to_expiry", time)
             tables.append(table)
         table = pd.concat(tables)
-        rows = {"strike": [], "is_call": [], "mid": [], "bid": [], "ask": []}
-        for one in fit.quotes:
-            for name, values in rows.items():
-                values.append(getattr(one, name))
-        strike, is_call, mid, bid, ask = map(np.concatenate, rows.values())
+        strike = table["strike"].to_numpy()
+        is_call = (table["option_type"] == "call").to_numpy()
         years = table["time_to_expiry"].to_numpy()
         forward = np.asarray(self.forward(years))
-        fitted = np.asarray(self.price(strike, years, is_call))
-        table["implied_volatility"] = black_scholes.implied_volatility(
-            price=mid,
+        quoted = black_scholes.implied_volatility(
+            price=table["mid"].to_numpy(),
             forward=forward,
             strike=strike,
             time_to_expiry=years,
             discount_factor=np.asarray(self.discount_factor(years)),
             is_call=is_call,
         )
-        table["fitted_price"] = fitted
-        table["fitted_volatility"] = self.implied_volatility(strike, years)
-        table["residual"] = fitted - mid
-        outside = np.maximum(bid - fitted, fitted - ask)
-        rounding = 1e-12 * forward
-        table["inside"] = ~(outside > rounding)
-        table["excess"] = np.where(outside > rounding, outside, 0.0)
-        return table
+        return judged(
+            table,
+            fitted_price=np.asarray(self.price(strike, years, is_call)),
+            fitted_volatility=self.implied_volatility(strike, years),
+            implied_volatility=quoted,
+            forward=forward,
+        )
 
     @property
     def share_inside(self) -> float:
         """Share of the quotes with bid and ask that the surface is inside of."""
-        quotes = self.quotes
-        return float(quotes.loc[quotes["ask"].notna(), "inside"].mean())
+        return share_inside(self.quotes)
 
     @property
     def volatility_error(self) -> float:
         """Root mean square of fitted minus quoted volatility."""
-        quotes = self.quotes
-        difference = quotes["fitted_volatility"] - quotes["implied_volatility"]
-        return float(np.sqrt(np.mean(np.square(difference[quotes["bid"] != 0.0]))))
+        return volatility_error(self.quotes)
 
     @property
     def left_quotes(self) -> pd.DataFrame:
         """The quotes that the surface is outside of, greatest excess first."""
-        outside = self.quotes[~self.quotes["inside"]]
-        return outside.sort_values("excess", ascending=False)
+        return left_quotes(self.quotes)
 
     def conflicts(self) -> pd.DataFrame:
         """Where the order of the expiries costs something, dearest pair first.
@@ -554,7 +556,7 @@ class PriceSurface(Surface):
                 "kinks": self.kinks.tolist(),
                 "bandwidths": self.bandwidths.tolist(),
                 "weights": self.weights.tolist(),
-                "certificate": json.loads(self.certificate.to_json()),
+                "certificate": self.certificate.to_dict(),
             }
         )
         if path is not None:
@@ -568,12 +570,7 @@ class PriceSurface(Surface):
         Raises:
             ValueError: If the text is not that of a surface.
         """
-        text = source if isinstance(source, str) and "{" in source else None
-        values = json.loads(Path(source).read_text() if text is None else text)
-        if values.get("format") != FORMAT:
-            raise ValueError(
-                f"not a price surface: format {values.get('format')!r}, not {FORMAT!r}"
-            )
+        values = read_document(source, FORMAT, "price surface")
         return PriceSurface(
             *(np.asarray(values[name], float) for name in ARRAYS),
             expiries=tuple(values["expiries"]),

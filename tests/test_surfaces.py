@@ -343,7 +343,6 @@ def test_coupled_programme_agrees_with_clarabel():
 
     levels = np.asarray(time_values(jnp.eye(n), jnp.asarray(kinks))).T
     identities = np.kron(np.eye(count), np.stack([np.ones(n), kinks]))
-    order = np.kron(np.eye(count, k=-1)[1:], levels)
     order = np.kron(np.eye(count)[:-1], levels) - np.kron(
         np.eye(count)[1:], levels
     )  # earlier minus later is at most zero

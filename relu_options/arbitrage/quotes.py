@@ -243,11 +243,7 @@ def least_excess(
     """
     quotes = _read_quotes(strike, bid, ask, is_call, forward, discount_factor)
     count = len(quotes.strike)
-    weights = np.ones(count) if weights is None else np.asarray(weights, float)
-    if weights.shape != (count,) or not (np.isfinite(weights) & (weights > 0)).all():
-        raise ValueError(
-            f"weights are {count} positive numbers, one per quote, not {weights!r}"
-        )
+    weights = _checked_weights(weights, count)
     best = _BestPrices.of(quotes)
     rounding = ROUNDING * quotes.forward
     simplest = quantity = excess = np.zeros(count)
@@ -433,6 +429,16 @@ class _Quotes:
         intrinsic = np.maximum(sign * (self.forward - self.strike), 0.0)
         discount = self.discount_factor
         return self.bid / discount - intrinsic, self.ask / discount - intrinsic
+
+
+def _checked_weights(weights: ArrayLike | None, count: int) -> np.ndarray:
+    """Positive weights of the quotes, of shape `(count,)`; by default all 1."""
+    weights = np.ones(count) if weights is None else np.asarray(weights, float)
+    if weights.shape != (count,) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise ValueError(
+            f"weights are {count} positive numbers, one per quote, not {weights!r}"
+        )
+    return weights
 
 
 def _read_quotes(

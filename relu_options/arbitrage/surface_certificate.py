@@ -97,7 +97,7 @@ class SurfaceCertificate:
         """
         from relu_options.verify import verify
 
-        return verify(self._document())
+        return verify(self.to_dict())
 
     @cached_property
     def failure(self) -> str | None:
@@ -148,7 +148,7 @@ class SurfaceCertificate:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The certificate as JSON text, written to `path` if given; it is exact."""
-        text = json.dumps(self._document(), indent=1)
+        text = json.dumps(self.to_dict(), indent=1)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
@@ -181,7 +181,7 @@ class SurfaceCertificate:
         except (TypeError, ArithmeticError) as error:
             raise ValueError(f"not a surface certificate: {error}") from None
 
-    def _document(self) -> dict:
+    def to_dict(self) -> dict:
         """The certificate in the types of JSON; fractions are texts "p/q"."""
         from relu_options.verify import FORMAT
 

@@ -22,6 +22,7 @@ from relu_options.arbitrage.elastic_programme import ElasticProgramme
 from relu_options.arbitrage.quotes import (
     ROUNDING,
     _BestPrices,
+    _checked_weights,
     _curve_rows,
     _Quotes,
     _read_quotes,
@@ -134,11 +135,7 @@ def imply_forward(
     """
     quotes = _read_quotes(strike, bid, ask, is_call, forward, discount_factor)
     count = len(quotes.strike)
-    weights = np.ones(count) if weights is None else np.asarray(weights, float)
-    if weights.shape != (count,) or not (np.isfinite(weights) & (weights > 0)).all():
-        raise ValueError(
-            f"weights are {count} positive numbers, one per quote, not {weights!r}"
-        )
+    weights = _checked_weights(weights, count)
     forward_error = 1e-4 * forward if forward_error is None else forward_error
     discount_error = 1e-3 if discount_error is None else discount_error
     if _BestPrices.of(quotes).shortfall.max() <= ROUNDING * forward:

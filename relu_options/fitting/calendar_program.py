@@ -36,6 +36,8 @@ from relu_options.fitting.quadratic_program import (
     RESOLUTION,
     STALL,
     STEP_FRACTION,
+    Pairs,
+    longest_step,
 )
 
 RIDGE = 4e-17  # added to the unit diagonal of the scaled blocks, times their size
@@ -106,7 +108,7 @@ class CalendarIterate:
     slack_dual: jax.Array
 
     @property
-    def pairs(self) -> tuple[tuple[jax.Array, jax.Array], ...]:
+    def pairs(self) -> Pairs:
         """Positive parts, each with its multiplier."""
         return (
             (self.weights, self.weights_dual),
@@ -332,11 +334,11 @@ def _predictor_corrector(
     coupled = jnp.sum(program.coupled) * at.calendar.shape[1]
     count = at.weights.size + coupled + 3 * at.excess.size
     affine = direction(0.0, None)
-    reach = _longest_step(at, affine)
+    reach = longest_step(at.pairs, affine.pairs)
     ahead = jax.tree.map(lambda v, dv: v + reach * dv, at, affine)
     centring = (ahead.gap / at.gap) ** 3
     step = direction(centring * at.gap / count, affine)
-    length = jnp.minimum(1.0, STEP_FRACTION * _longest_step(at, step))
+    length = jnp.minimum(1.0, STEP_FRACTION * longest_step(at.pairs, step.pairs))
     return jax.tree.map(lambda v, dv: v + length * dv, at, step)
 
 
@@ -467,18 +469,3 @@ def _back_substitute(
     inputs = (factors, _after(bridges), half)
     _, full = jax.lax.scan(backward, zero, inputs, reverse=True)
     return full
-
-
-def _longest_step(at: CalendarIterate, step: CalendarIterate) -> jax.Array:
-    """The longest step, at most one, that keeps every positive part non-negative."""
-
-    def reach(value, change):
-        ratio = jnp.where(change < 0.0, -value / change, jnp.inf)
-        return jnp.min(ratio, initial=1.0)
-
-    lengths = [
-        reach(value, change)
-        for values, changes in zip(at.pairs, step.pairs, strict=True)
-        for value, change in zip(values, changes, strict=True)
-    ]
-    return jnp.min(jnp.stack(lengths))

@@ -26,6 +26,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,9 @@ RIDGE = 4e-16  # added to the unit diagonal of the scaled matrix
 PATIENCE = 20  # steps in which an infeasible start may yet be far from moving
 RESOLUTION = 1e-9  # least objective, as a share of its constant, to measure gaps by
 STALL = 4  # steps without progress after which the best iterate is kept
+
+Pairs: TypeAlias = tuple[tuple[jax.Array, jax.Array], ...]
+"""Positive parts of an iterate, each with its multiplier."""
 
 
 @jax.tree_util.register_dataclass
@@ -93,6 +97,15 @@ class Iterate:
     excess_dual: jax.Array
     slack: jax.Array
     slack_dual: jax.Array
+
+    @property
+    def pairs(self) -> Pairs:
+        """Positive parts, each with its multiplier."""
+        return (
+            (self.x, self.z),
+            (self.excess, self.excess_dual),
+            (self.slack, self.slack_dual),
+        )
 
     @property
     def gap(self) -> jax.Array:
@@ -274,11 +287,11 @@ def _predictor_corrector(
     count = at.x.shape[0] + 3 * at.excess.shape[0]
 
     affine = direction(0.0, None)
-    reach = _longest_step(at, affine)
+    reach = longest_step(at.pairs, affine.pairs)
     ahead = jax.tree.map(lambda v, dv: v + reach * dv, at, affine)
     centring = (ahead.gap / at.gap) ** 3
     step = direction(centring * at.gap / count, affine)
-    length = jnp.minimum(1.0, STEP_FRACTION * _longest_step(at, step))
+    length = jnp.minimum(1.0, STEP_FRACTION * longest_step(at.pairs, step.pairs))
     return jax.tree.map(lambda v, dv: v + length * dv, at, step), length
 
 
@@ -340,21 +353,16 @@ def _newton_system(program: QuadraticProgram, at: Iterate):
     return direction
 
 
-def _longest_step(at: Iterate, step: Iterate) -> jax.Array:
+def longest_step(pairs: Pairs, changes: Pairs) -> jax.Array:
     """The longest step, at most one, that keeps every positive part non-negative."""
 
     def reach(value, change):
         ratio = jnp.where(change < 0.0, -value / change, jnp.inf)
         return jnp.min(ratio, initial=1.0)
 
-    return jnp.minimum(
-        jnp.minimum(reach(at.x, step.x), reach(at.z, step.z)),
-        jnp.minimum(
-            jnp.minimum(
-                reach(at.excess, step.excess), reach(at.excess_dual, step.excess_dual)
-            ),
-            jnp.minimum(
-                reach(at.slack, step.slack), reach(at.slack_dual, step.slack_dual)
-            ),
-        ),
-    )
+    lengths = [
+        reach(value, change)
+        for values, moves in zip(pairs, changes, strict=True)
+        for value, change in zip(values, moves, strict=True)
+    ]
+    return jnp.min(jnp.stack(lengths))

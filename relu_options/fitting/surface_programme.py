@@ -14,7 +14,7 @@ them. Of the spreads as bounds only those of the quotes nearest to leaving their
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,6 @@ from relu_options.fitting.calendar_program import (
     in_order,
     solve,
     starting_point,
-    time_values,
 )
 from relu_options.fitting.grid import KinkGrid, shared_grid
 from relu_options.fitting.programme import (
@@ -54,6 +53,7 @@ class SurfaceProgramme:
     Attributes:
         grid: The kinks, which all share.
         programmes: Of the expiries, with a leading axis of length `N`.
+        gram: `A' A` of each expiry, of shape `(N, n, n)`.
         smoothing: `lambda` of each expiry, of shape `(N,)`.
         weights: Of the first solution, of shape `(N, n)`.
         left: How many quotes of each expiry it is outside of, of shape `(N,)`.
@@ -62,6 +62,7 @@ class SurfaceProgramme:
 
     grid: KinkGrid
     programmes: Programme
+    gram: jax.Array
     smoothing: jax.Array
     weights: jax.Array
     left: jax.Array
@@ -79,7 +80,6 @@ class SurfaceSolution:
         weights: Probabilities, of shape `(N, n)`.
         shadow_prices: Multipliers of the order at the inner kinks, `(N, n - 2)`.
         smoothing: `lambda` of each expiry in units of the reference, of shape `(N,)`.
-        at_the_money: Total volatilities at the forward, of shape `(N,)`.
         complete: Whether every quote that is left has its spread among the bounds, so
             that more bounds change nothing.
         objective: Of each expiry, of shape `(N,)`.
@@ -92,7 +92,6 @@ class SurfaceSolution:
     weights: jax.Array
     shadow_prices: jax.Array
     smoothing: jax.Array
-    at_the_money: jax.Array
     complete: jax.Array
     objective: jax.Array
     gap: jax.Array
@@ -132,15 +131,16 @@ def fit_apart(
     automatic = jnp.isnan(smoothing)
     trial = jnp.where(automatic, 1.0, smoothing) * reference
     apart = jnp.zeros(count.shape, bool)
-    program = _calendar_program(programmes, grid, trial, apart)
+    gram = jnp.einsum("imj,imk->ijk", programmes.design, programmes.design)
+    program = _calendar_program(programmes, grid, gram, trial, apart)
     start = starting_point(program, _spread(grid, at_the_money))
     solution = solve(program, start, tolerance=ROUGH_TOLERANCE)
     first = solution.iterate
 
-    def choose(programme, quotes, weights, dual, smoothing, count):
+    def choose(programme, gram, quotes, weights, dual, smoothing, count):
         residual = programme.design @ weights - programme.data
         return choose_smoothing(
-            gram=programme.design.T @ programme.design,
+            gram=gram,
             roughness=programme.roughness,
             equality=programme.equality,
             weights=weights,
@@ -152,11 +152,12 @@ def fit_apart(
         )
 
     chosen = jax.vmap(choose)(
-        programmes, quotes, first.weights, first.weights_dual, trial, count
+        programmes, gram, quotes, first.weights, first.weights_dual, trial, count
     )
     return SurfaceProgramme(
         grid=grid,
         programmes=programmes,
+        gram=gram,
         smoothing=jnp.where(automatic, chosen, trial),
         weights=first.weights,
         left=jnp.sum(_outside(quotes, programmes, first.weights), axis=1),
@@ -188,20 +189,15 @@ def fit_together(
         The solution.
     """
     grid, programmes = surface.grid, surface.programmes
-    program = _calendar_program(programmes, grid, surface.smoothing, coupled)
+    program = _calendar_program(
+        programmes, grid, surface.gram, surface.smoothing, coupled
+    )
     spread = _spread(grid, programmes.at_the_money)
     begin = in_order(weights, grid.moneyness)
     bounded = jnp.zeros(quotes.weight.shape, bool)
     if nearest:
         bounds, bounded = _nearest_bounds(quotes, programmes, weights, nearest)
-        program = CalendarProgram(
-            kinks=program.kinks,
-            hessian=program.hessian,
-            gradient=program.gradient,
-            constant=program.constant,
-            coupled=coupled,
-            **bounds,
-        )
+        program = replace(program, **bounds)
         start = _warm_start(program, begin + WARMTH * (spread - begin))
     else:
         start = starting_point(program, begin + FRESHNESS * (spread - begin))
@@ -210,11 +206,14 @@ def fit_together(
 
 
 def _calendar_program(
-    programmes: Programme, grid: KinkGrid, smoothing: jax.Array, coupled: jax.Array
+    programmes: Programme,
+    grid: KinkGrid,
+    gram: jax.Array,
+    smoothing: jax.Array,
+    coupled: jax.Array,
 ) -> CalendarProgram:
     """The programme without spreads."""
     design, data = programmes.design, programmes.data
-    gram = jnp.einsum("imj,imk->ijk", design, design)
     count, _, n = design.shape
     nothing = jnp.zeros((count, 0))
     return CalendarProgram(
@@ -281,11 +280,10 @@ def _warm_start(program: CalendarProgram, weights: jax.Array) -> CalendarIterate
     slack = start.slack - 1.0 + WARMTH
     slack_dual = jnp.minimum(product / slack, program.penalty / 4.0)
     coupled = program.coupled[:, None]
-    y = time_values(weights, program.kinks)
-    calendar = jnp.where(coupled, jnp.maximum(start.calendar, WARMTH * y), 1.0)
-    return CalendarIterate(
-        time_value=y,
-        weights=weights,
+    level = WARMTH * start.time_value
+    calendar = jnp.where(coupled, jnp.maximum(start.calendar, level), 1.0)
+    return replace(
+        start,
         weights_dual=product / weights,
         calendar=calendar,
         calendar_dual=jnp.where(coupled, product / calendar, 0.0),
@@ -313,7 +311,6 @@ def _surface_solution(
         weights=weights,
         shadow_prices=final.iterate.calendar_dual,
         smoothing=surface.smoothing / reference_smoothing(count),
-        at_the_money=programmes.at_the_money,
         complete=~jnp.any(outside & ~bounded),
         objective=final.objective,
         gap=final.gap,
