@@ -1,21 +1,24 @@
 r"""The law of the underlying at any time, from the laws of a few expiries.
 
 A law is a set of output weights and bandwidths for kinks that all times share, with
-mass and mean one (in units of the forward). Between two expiries the weights are mixed,
+mass and mean one (in units of the forward). Its skeleton is the same with all
+bandwidths zero. Between two expiries the skeleton's *total variance* is linear in time
+at every kink: with $v_i(s_m)$ implied by the time value of the skeleton of expiry `i`
+at the kink $s_m$,
 
 $$
-w(T) = (1 - \theta) w_i + \theta w_{i+1}, \qquad
-\theta(T) = \frac{p(V(T)) - p(V_i)}{p(V_{i+1}) - p(V_i)}, \qquad
-p(V) = 2 N(\sqrt V / 2) - 1,
+v(s_m, T) = (1 - \theta) v_i(s_m) + \theta v_{i+1}(s_m), \qquad
+\theta = \frac{T - T_i}{T_{i+1} - T_i},
 $$
 
-where $p(V)$ is the at-the-money price at a total variance `V`, so that the
-at-the-money total variance $V(T)$ is linear in time. Before the first expiry the
-weights are mixed with the single hidden unit at the kink 1, and before the time at
-which that unit has the right variance the law is lognormal. After the last the
-underlying is multiplied by an independent lognormal factor, which widens every hidden
-unit. Each step is a mean-preserving spread, so that no calendar arbitrage arises at any
-time.
+and the weights at `T` are the changes of slope of the largest convex function below the
+prices at these variances. The prices rise with time, so does the largest convex
+function below them, and order of the skeletons at the kinks is order of all prices: no
+calendar arbitrage arises at any time, and smiles between expiries look like their
+neighbours. Before the first expiry the skeleton's variance goes to zero, which is the
+single hidden unit at the kink 1; before the time at which that unit has the right
+variance the law is lognormal. After the last the underlying is multiplied by an
+independent lognormal factor, which widens every hidden unit.
 """
 
 from __future__ import annotations
@@ -29,7 +32,28 @@ from jax.scipy.stats import norm
 
 from relu_options import black_scholes
 
-__all__ = ["LognormalLaw", "SurfaceLaw", "law_of"]
+__all__ = ["LognormalLaw", "Marginal", "SurfaceLaw", "law_of"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Marginal:
+    """The law at one time: a mixture of lognormal laws.
+
+    Attributes:
+        kinks: In units of the forward, of shape `(n,)`.
+        weights: Probabilities, of shape `(n,)`.
+        bandwidths: Total volatilities, of shape `(n,)`.
+
+    Examples:
+        >>> marginal = Marginal(jnp.ones(1), jnp.ones(1), jnp.array([0.2]))
+        >>> print(f"{total_volatility(marginal, 1.1):.6f}")
+        0.200000
+    """
+
+    kinks: jax.Array
+    weights: jax.Array
+    bandwidths: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -42,14 +66,14 @@ class SurfaceLaw:
         bandwidths: Total volatilities, of shape `(n,)`.
         weights: Probabilities, of shape `(N + 1, n)`; the first row is the single unit.
         times: Years, of shape `(N + 1,)`; the first is that of the single unit.
-        total_variance: At the money, of shape `(N + 1,)`.
+        skeleton_variance: Of the skeletons at the inner kinks, `(N + 1, n - 2)`.
+        last_variance: At-the-money total variance of the last expiry.
 
     Examples:
         >>> kinks = jnp.array([0.8, 1.0, 1.2])
         >>> law = law_of(kinks, jnp.full(3, 0.05), jnp.array([[0.25, 0.5, 0.25]]),
         ...              jnp.ones(1))
-        >>> weights, bandwidths = law.at(1.0)
-        >>> print(weights)
+        >>> print(law.at(1.0).weights)
         [0.25 0.5  0.25]
     """
 
@@ -57,33 +81,26 @@ class SurfaceLaw:
     bandwidths: jax.Array
     weights: jax.Array
     times: jax.Array
-    total_variance: jax.Array
+    skeleton_variance: jax.Array
+    last_variance: jax.Array
 
-    def at(self, time: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Weights and bandwidths at a time, of shape `(n,)`; NaN unless positive."""
+    def at(self, time: jax.Array) -> Marginal:
+        """The law at a time; NaN unless it is positive."""
         first, last = self.times[0], self.times[-1]
         inner = jnp.where(time < first, first, jnp.where(time > last, last, time))
         after = jnp.searchsorted(self.times, inner, side="right")
         after = jnp.clip(after, 1, self.times.shape[0] - 1)
         before = after - 1
         share = (inner - self.times[before]) / (self.times[after] - self.times[before])
-        low, high = self.total_variance[before], self.total_variance[after]
-        rise = at_the_money_price(high) - at_the_money_price(low)
-        here = at_the_money_price(low + share * (high - low)) - at_the_money_price(low)
-        flat = rise <= 1e-14
-        mixing = jnp.where(flat, share, here / jnp.where(flat, 1.0, rise))
-        weights = self.weights[before] + mixing * (
-            self.weights[after] - self.weights[before]
-        )
+        low, high = self.skeleton_variance[before], self.skeleton_variance[after]
+        weights = _skeleton_weights(self.kinks, low + share * (high - low))
+        weights = jnp.where(share == 0.0, self.weights[before], weights)
+        weights = jnp.where(share == 1.0, self.weights[after], weights)
         shrunk = jnp.where(time < first, time / jnp.where(first > 0.0, first, 1.0), 1.0)
-        beyond = (
-            jnp.where(time > last, time - last, 0.0) * self.total_variance[-1] / last
-        )
+        beyond = jnp.where(time > last, time - last, 0.0) * self.last_variance / last
         variance = self.bandwidths**2 * shrunk + beyond
-        zero = variance <= 0.0
-        bandwidths = jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, variance)))
         weights = jnp.where(time > 0.0, weights, jnp.nan)
-        return weights, bandwidths
+        return Marginal(self.kinks, weights, _root(variance))
 
 
 @jax.tree_util.register_dataclass
@@ -97,31 +114,26 @@ class LognormalLaw:
 
     Examples:
         >>> law = LognormalLaw(jnp.array([1.0]), jnp.array([0.04]))
-        >>> print(law.at(0.25)[1])
+        >>> print(law.at(0.25).bandwidths)
         [0.1]
     """
 
     times: jax.Array
     total_variance: jax.Array
 
-    @property
-    def kinks(self) -> jax.Array:
-        """The one kink, at the forward."""
-        return jnp.ones(1)
-
-    def at(self, time: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The weight, one, and the bandwidth; NaN unless the time is positive."""
+    def at(self, time: jax.Array) -> Marginal:
+        """One hidden unit at the forward; NaN unless the time is positive."""
         times = jnp.concatenate([jnp.zeros(1), self.times])
         variances = jnp.concatenate([jnp.zeros(1), self.total_variance])
         inner = jnp.interp(time, times, variances)
         beyond = jnp.where(time > times[-1], time - times[-1], 0.0)
         variance = inner + beyond * variances[-1] / times[-1]
         weight = jnp.where(time > 0.0, 1.0, jnp.nan)
-        return weight[None], jnp.sqrt(variance)[None]
+        return Marginal(jnp.ones(1), weight[None], jnp.sqrt(variance)[None])
 
 
 Law = SurfaceLaw | LognormalLaw
-"""What gives kinks, and weights and bandwidths at a time."""
+"""What gives the marginal at a time."""
 
 
 def law_of(
@@ -139,72 +151,135 @@ def law_of(
         The law at all times.
 
     Examples:
-        At the money total variance is linear in time, down to zero.
+        Halfway to a first expiry of one year.
 
         >>> law = law_of(jnp.array([0.8, 1.0, 1.2]), jnp.full(3, 0.05),
         ...              jnp.array([[0.25, 0.5, 0.25]]), jnp.ones(1))
-        >>> ratio = total_volatility(law, 1.0, 0.25) / total_volatility(law, 1.0, 1.0)
-        >>> print(ratio.round(12))
-        0.5
+        >>> print(law.at(0.5).weights.round(3))
+        [0.166 0.669 0.166]
     """
     single = jnp.where(kinks == 1.0, 1.0, 0.0)
-    price = black_scholes.undiscounted_price(kinks, 1.0, bandwidths, True)
-    total = black_scholes.implied_total_volatility(weights @ price, 1.0, 1.0, True)
-    start = (single @ bandwidths) ** 2
-    # A first law that is the single unit itself leaves nothing to mix.
-    first = times[0] * jnp.minimum(start / total[0] ** 2, 1.0 - 1e-9)
+    rows = jnp.concatenate([single[None], weights])
+    totals = jax.vmap(lambda row: _at_the_money(kinks, row, bandwidths))(rows)
+    # A first law that is the single unit itself leaves nothing to go through.
+    first = times[0] * jnp.minimum((totals[0] / totals[1]) ** 2, 1.0 - 1e-9)
+    inner = kinks[1:-1]
+    skeleton = black_scholes.implied_total_volatility(
+        time_values(rows, kinks), 1.0, inner, inner >= 1.0
+    )
     return SurfaceLaw(
         kinks,
         bandwidths,
-        jnp.concatenate([single[None], weights]),
+        rows,
         jnp.concatenate([first[None], times]),
-        jnp.concatenate([start[None], total**2]),
+        jnp.where(skeleton > 0.0, skeleton, 0.0) ** 2,
+        totals[-1] ** 2,
     )
 
 
-def at_the_money_price(total_variance: jax.Array) -> jax.Array:
-    """Price at the forward, in units of it, of a lognormal law."""
-    positive = total_variance > 0.0
-    root = jnp.sqrt(jnp.where(positive, total_variance, 1.0))
-    # Half of the root is small: the difference of two distributions near one half.
-    return jnp.where(positive, jax.scipy.special.erf(root / 8.0**0.5), 0.0)
+def time_values(weights: jax.Array, kinks: jax.Array) -> jax.Array:
+    """Time values of the skeleton at the inner kinks, as sums of positive terms.
+
+    Puts below 1 and calls above it; weights of shape `(..., n)`, mass and mean one.
+    """
+    calls = jnp.maximum(kinks - kinks[1:-1, None], 0.0)
+    puts = jnp.maximum(kinks[1:-1, None] - kinks, 0.0)
+    hinges = jnp.where(kinks[1:-1, None] >= 1.0, calls, puts)
+    return jnp.einsum("...j,kj->...k", weights, hinges)
 
 
-def time_value(law: Law, moneyness: jax.Array, time: jax.Array) -> jax.Array:
+def _at_the_money(
+    kinks: jax.Array, weights: jax.Array, bandwidths: jax.Array
+) -> jax.Array:
+    """Total volatility at the forward."""
+    return total_volatility(Marginal(kinks, weights, bandwidths), 1.0)
+
+
+def _root(variance: jax.Array) -> jax.Array:
+    """The square root, whose derivative is zero where it is."""
+    zero = variance <= 0.0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, variance)))
+
+
+def _skeleton_weights(kinks: jax.Array, variance: jax.Array) -> jax.Array:
+    """Changes of slope of the largest convex function below prices at the kinks.
+
+    Time values are kept apart below and above the kink 1, so that small ones keep their
+    digits; only where the two sides do not fit together are they taken as one.
+    """
+    inner = kinks[1:-1]
+    value = black_scholes.undiscounted_price(1.0, inner, _root(variance), inner >= 1.0)
+    value = jnp.concatenate([jnp.zeros(1), value, jnp.zeros(1)])
+    above = kinks[:-1] >= 1.0
+    at_one = jnp.where(kinks == 1.0, 1.0, 0.0)
+    sides = at_one + _changes(_convex_slopes(kinks, value, above), 0.0)
+    together = _convex_slopes(
+        kinks, value + jnp.maximum(1.0 - kinks, 0.0), jnp.zeros_like(above)
+    )
+    fit = at_one @ sides >= 0.0
+    return jnp.maximum(jnp.where(fit, sides, _changes(together, -1.0)), 0.0)
+
+
+def _changes(slopes: jax.Array, first: float) -> jax.Array:
+    """Changes of slope at the kinks, from `first` on the left to zero on the right."""
+    ends = jnp.array([first]), jnp.zeros(1)
+    return jnp.diff(jnp.concatenate([ends[0], slopes, ends[1]]))
+
+
+def _convex_slopes(kinks: jax.Array, values: jax.Array, side: jax.Array) -> jax.Array:
+    r"""Slopes of the largest convex function below given values, on each side.
+
+    The slope in cell `m` is $\max_{i \le m} \min_{k > m}$ of the slope of the chord
+    from `i` to `k`; chords from one side to the other do not count.
+    """
+    cells = jnp.arange(kinks.shape[0] - 1)
+
+    def before(least, cell):
+        """The cell's slope, from the least slopes of chords that end after it."""
+        counts = (cells <= cell) & (side == side[cell])
+        run = jnp.where(counts, kinks[cell + 1] - kinks[:-1], 1.0)
+        chords = (values[cell + 1] - values[:-1]) / run
+        least = jnp.where(counts, jnp.minimum(least, chords), jnp.inf)
+        return least, jnp.max(jnp.where(counts, least, -jnp.inf))
+
+    _, slopes = jax.lax.scan(before, jnp.full(len(cells), jnp.inf), cells, reverse=True)
+    return slopes
+
+
+def time_value(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
     """Undiscounted price of the out-of-the-money option, in units of the forward."""
-    weights, bandwidths = law.at(time)
-    is_call = moneyness >= 1.0
-    hidden = black_scholes.undiscounted_price(law.kinks, moneyness, bandwidths, is_call)
-    return hidden @ weights
+    hidden = black_scholes.undiscounted_price(
+        marginal.kinks, moneyness, marginal.bandwidths, moneyness >= 1.0
+    )
+    return hidden @ marginal.weights
 
 
-def total_volatility(law: Law, moneyness: jax.Array, time: jax.Array) -> jax.Array:
-    """Total Black-Scholes volatility at one strike over forward and time."""
-    price = time_value(law, moneyness, time)
+def total_volatility(marginal: Marginal, moneyness: jax.Array | float) -> jax.Array:
+    """Total Black-Scholes volatility at one strike over the forward."""
+    moneyness = jnp.asarray(moneyness)
+    price = time_value(marginal, moneyness)
     return black_scholes.implied_total_volatility(
         price, 1.0, moneyness, moneyness >= 1.0
     )
 
 
-def survival(law: Law, moneyness: jax.Array, time: jax.Array) -> jax.Array:
+def survival(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
     """Probability of finishing above `moneyness`."""
-    weights, bandwidths = law.at(time)
-    return ndtr(_deviations(law.kinks, bandwidths, moneyness)) @ weights
+    return ndtr(_deviations(marginal, moneyness)) @ marginal.weights
 
 
-def distribution(law: Law, moneyness: jax.Array, time: jax.Array) -> jax.Array:
+def distribution(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
     """Probability of finishing at or below `moneyness`."""
-    weights, bandwidths = law.at(time)
-    return ndtr(-_deviations(law.kinks, bandwidths, moneyness)) @ weights
+    return ndtr(-_deviations(marginal, moneyness)) @ marginal.weights
 
 
-def density(law: Law, moneyness: jax.Array, time: jax.Array) -> jax.Array:
+def density(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
     """Density of the underlying over its forward; infinite or zero if it has atoms."""
-    weights, bandwidths = law.at(time)
+    weights, bandwidths = marginal.weights, marginal.bandwidths
     sharp = bandwidths == 0.0
     width = jnp.where(sharp, 1.0, bandwidths) * moneyness
-    height = norm.pdf(_deviations(law.kinks, bandwidths, moneyness)) / width
-    at_kink = jnp.where(law.kinks == moneyness, jnp.inf, 0.0)
+    height = norm.pdf(_deviations(marginal, moneyness)) / width
+    at_kink = jnp.where(marginal.kinks == moneyness, jnp.inf, 0.0)
     return jnp.where(
         jnp.any(sharp & (weights > 0.0)),
         jnp.sum(jnp.where(weights > 0.0, at_kink * weights, 0.0)),
@@ -212,28 +287,35 @@ def density(law: Law, moneyness: jax.Array, time: jax.Array) -> jax.Array:
     )
 
 
-def local_variance(law: Law, moneyness: jax.Array, time: jax.Array) -> jax.Array:
-    r"""Dupire's $2 \partial_T c / (k^2 \partial_{kk} c)$, in units of the forward."""
-    time = jnp.asarray(time, float)
-    one = jnp.ones_like(time)
-    _, rise = jax.jvp(lambda at: time_value(law, moneyness, at), (time,), (one,))
-    curvature = moneyness**2 * density(law, moneyness, time)
-    return 2.0 * jnp.maximum(rise, 0.0) / curvature
-
-
-def variance_swap(law: Law, time: jax.Array) -> jax.Array:
-    r"""Fair annual variance, $-\tfrac2T E \log(S_T / F_T)$, of continuous paths."""
-    weights, bandwidths = law.at(time)
-    positive = weights > 0.0
-    logs = jnp.log(jnp.where(positive, law.kinks, 1.0)) - 0.5 * bandwidths**2
-    return -2.0 * jnp.sum(jnp.where(positive, weights * logs, 0.0)) / time
-
-
-def _deviations(
-    kinks: jax.Array, bandwidths: jax.Array, moneyness: jax.Array
+def time_derivative(
+    marginal: Marginal, rate: Marginal, moneyness: jax.Array
 ) -> jax.Array:
+    """Derivative of the time value in the time; `rate` is that of the marginal."""
+    _, rise = jax.jvp(lambda one: time_value(one, moneyness), (marginal,), (rate,))
+    return jnp.maximum(rise, 0.0)
+
+
+def local_variance(
+    marginal: Marginal, rate: Marginal, moneyness: jax.Array
+) -> jax.Array:
+    r"""Dupire's $2 \partial_T c / (k^2 \partial_{kk} c)$, in units of the forward."""
+    curvature = moneyness**2 * density(marginal, moneyness)
+    return 2.0 * time_derivative(marginal, rate, moneyness) / curvature
+
+
+def log_variance(marginal: Marginal) -> jax.Array:
+    r"""$-2 E \log(S_T / F_T)$: the fair total variance of continuous paths."""
+    weights = marginal.weights
+    positive = weights > 0.0
+    kinks = jnp.where(positive, marginal.kinks, 1.0)
+    logs = jnp.log(kinks) - 0.5 * marginal.bandwidths**2
+    return -2.0 * jnp.sum(jnp.where(positive, weights * logs, 0.0))
+
+
+def _deviations(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
     """`d_-`: how many bandwidths the median of each unit is above the strike."""
-    distance = jnp.log(kinks / moneyness) - 0.5 * bandwidths**2
+    bandwidths = marginal.bandwidths
+    distance = jnp.log(marginal.kinks / moneyness) - 0.5 * bandwidths**2
     sharp = bandwidths == 0.0
     sign = jnp.where(distance >= 0.0, jnp.inf, -jnp.inf)
     return jnp.where(sharp, sign, distance / jnp.where(sharp, 1.0, bandwidths))

@@ -38,7 +38,7 @@ from relu_options.curves import (
     volatility_error,
 )
 from relu_options.networks import PriceNetwork
-from relu_options.surface_law import Law, LognormalLaw, law_of
+from relu_options.surface_law import Law, LognormalLaw, Marginal, law_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +55,7 @@ ARRAYS = (
     "discount_factors",
 )
 CHUNK = 4096  # points at a time: each meets every kink
+TIMES = 16  # laws at a time: in each, every kink meets every other
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,15 +167,28 @@ class Surface:
         return self._restored(strike, discount * forward * height * root)
 
     def theta(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
-        """Minus the derivative of the price in the time to expiry, per year.
+        r"""Minus the derivative of the price in the time to expiry, per year.
 
-        Forward, discount factor and law of the shorter time are those of the surface.
+        Forward, discount factor and law of the shorter time are those of the surface:
+        with growth rates $f$ of the forward and $r$ of money, for a call
+
+        $$
+        \partial_T C = (f - r) C + D (F \, \partial_T c + f K \, Q(S_T > K)) .
+        $$
         """
-        years = self._years(time)
-        step = 1e-5 * years
-        later = np.asarray(self.price(strike, years + step, is_call), float)
-        sooner = np.asarray(self.price(strike, years - step, is_call), float)
-        return self._restored(strike, (sooner - later) / (2.0 * step))
+        forward, discount, rise = self._evaluate(
+            surface_law.time_derivative, strike, time, moving=True
+        )
+        above = self._evaluate(surface_law.survival, strike, time)[2]
+        strike_paid = np.asarray(strike, float)
+        growth = self._slope(time, np.log(self._first_forward), np.log(self.forwards))
+        decay = self._slope(time, 0.0, np.log(self.discount_factors))
+        call = np.asarray(self.price(strike, time), float)
+        rate = decay * call + discount * forward * rise
+        rate = rate + growth * (call + discount * strike_paid * above)
+        contract = discount * ((growth + decay) * forward - decay * strike_paid)
+        put = np.where(is_call, 0.0, contract)
+        return self._restored(strike, put - rate)
 
     def density(self, strike: Any, time: Any) -> Numeric:
         """Risk-neutral density of the underlying at a time, per currency unit."""
@@ -200,7 +214,9 @@ class Surface:
         References:
             Dupire, B. (1994). Pricing with a smile. *Risk*, 7, 18-20.
         """
-        *_, variance = self._evaluate(surface_law.local_variance, strike, time)
+        *_, variance = self._evaluate(
+            surface_law.local_variance, strike, time, moving=True
+        )
         return self._restored(strike, np.sqrt(variance))
 
     def variance_swap(self, time: Any) -> Numeric:
@@ -209,8 +225,8 @@ class Surface:
         A variance, 0.04 meaning 20% squared, of an underlying whose path is continuous.
         """
         years = self._years(time)
-        *_, variance = self._evaluate(_variance_at, self.forward(years), years)
-        return self._restored(years if np.ndim(time) else 0.0, variance)
+        *_, total = self._evaluate(_log_variance, self.forward(years), years)
+        return self._restored(years if np.ndim(time) else 0.0, total / years)
 
     def forward(self, time: Any) -> Numeric:
         """Forward price, in currency; its logarithm is linear between the expiries.
@@ -219,8 +235,8 @@ class Surface:
         on at the average rate.
         """
         logs = np.log(self.forwards)
-        spot = self.forwards[0] if self.spot is None else self.spot
-        return self._restored(time, np.exp(self._linear(time, np.log(spot), logs)))
+        first = np.log(self._first_forward)
+        return self._restored(time, np.exp(self._linear(time, first, logs)))
 
     def discount_factor(self, time: Any) -> Numeric:
         """Price today of one unit of currency; its logarithm is linear likewise."""
@@ -240,13 +256,15 @@ class Surface:
     def curve(self, time: Any) -> PriceCurve:
         """The price curve of one time, or of one expiry by its label."""
         years = float(self._years(time))
-        weights, bandwidths = self.law.at(jnp.asarray(years))
+        marginal = _marginals(self.law, jnp.asarray([years]))
+        kinks, weights, bandwidths = (
+            jnp.asarray(part[0])
+            for part in (marginal.kinks, marginal.weights, marginal.bandwidths)
+        )
         forward, discount = self.forward(years), self.discount_factor(years)
         at = np.flatnonzero(self.times == years)
         label = self.expiries[at[0]] if at.size and self.expiries else None
-        network = PriceNetwork(
-            jnp.asarray(self.law.kinks) * forward, weights * discount, bandwidths
-        )
+        network = PriceNetwork(kinks * forward, weights * discount, bandwidths)
         fit = self._curve_fit(int(at[0])) if at.size else None
         if fit is not None and label is not None:
             label = label.partition(" ")[0]  # the quotes know how they settle
@@ -340,39 +358,86 @@ class Surface:
         beyond = np.maximum(years - self.times[-1], 0.0)
         return at + beyond * (logs[-1] - first) / self.times[-1]
 
+    @property
+    def _first_forward(self) -> float:
+        """The forward of time zero: the spot, if that is known."""
+        return float(self.forwards[0]) if self.spot is None else self.spot
+
+    def _slope(self, time: Any, first: float, logs: np.ndarray) -> np.ndarray:
+        """Derivative of `_linear` in the time; at an expiry, from the right."""
+        nodes, values = np.array([0.0, *self.times]), np.array([first, *logs])
+        slopes = np.diff(values) / np.diff(nodes)
+        slopes = np.append(slopes, (values[-1] - first) / nodes[-1])
+        at = np.searchsorted(nodes, self._years(time), side="right") - 1
+        return slopes[np.clip(at, 0, len(slopes) - 1)]
+
     @staticmethod
     def _restored(like: Any, values: Any) -> Numeric:
         """Values as the kind that the caller gave, a number, an array or a Series."""
         values = np.asarray(values, float)
         return restorer((like,), values.shape)(values.reshape(-1))
 
-    def _evaluate(self, formula: Callable, strike: Any, time: Any) -> tuple:
-        """Forward, discount factor and `formula(law, moneyness, time)`, broadcast."""
+    def _evaluate(
+        self, formula: Callable, strike: Any, time: Any, *, moving: bool = False
+    ) -> tuple:
+        """Forward, discount factor and `formula(marginal, moneyness)`, broadcast.
+
+        The marginal of every time is found once. With `moving`, the formula takes the
+        marginal, its derivative in time and the moneyness.
+        """
         years = self._years(time)
         forward = np.asarray(self.forward(years))
         discount = np.asarray(self.discount_factor(years))
         moneyness = np.asarray(strike, float) / forward
         moneyness, years = np.broadcast_arrays(moneyness, years)
         shape, flat, late = moneyness.shape, moneyness.reshape(-1), years.reshape(-1)
+        times, place = np.unique(late, return_inverse=True)
+        laws = (_moving if moving else _marginals)(self.law, _padded(times, 1.0))
         pieces = []
         for start in range(0, max(flat.size, 1), CHUNK):
-            piece = flat[start : start + CHUNK]
-            length = next(bucket for bucket in BUCKETS if bucket >= piece.size)
-            points = np.ones((2, length))
-            points[0, : piece.size] = piece
-            points[1, : piece.size] = late[start : start + CHUNK]
-            result = _compiled(formula, self.law, *points)
-            pieces.append(np.asarray(result)[: piece.size])
+            points = flat[start : start + CHUNK]
+            where = _padded(place[start : start + CHUNK], 0)
+            result = _compiled(formula, laws, where, _padded(points, 1.0))
+            pieces.append(np.asarray(result)[: points.size])
         return forward, discount, np.concatenate(pieces).reshape(shape)
 
 
+def _padded(values: np.ndarray, filling: float) -> np.ndarray:
+    """Values filled up to the next of a few lengths, so that few are compiled."""
+    length = next((one for one in BUCKETS if one >= values.size), values.size)
+    missing = length - values.size
+    return np.concatenate([values, np.full(missing, filling, values.dtype)])
+
+
+@jax.jit
+def _marginals(law: Law, times: jax.Array) -> Marginal:
+    """The law at every time, with a leading axis."""
+    return jax.lax.map(law.at, times, batch_size=TIMES)
+
+
+@jax.jit
+def _moving(law: Law, times: jax.Array) -> tuple[Marginal, Marginal]:
+    """The same and its derivative in time."""
+
+    def one(time):
+        return jax.jvp(law.at, (time,), (jnp.ones_like(time),))
+
+    return jax.lax.map(one, times, batch_size=TIMES)
+
+
 @partial(jax.jit, static_argnums=0)
-def _compiled(formula, law, moneyness, time):
-    return jax.vmap(formula, (None, 0, 0))(law, moneyness, time)
+def _compiled(formula, laws, place, moneyness):
+    """A formula at every moneyness, each under the law at its place."""
+    laws = laws if isinstance(laws, tuple) else (laws,)
+
+    def one(place, moneyness):
+        return formula(*jax.tree.map(lambda part: part[place], laws), moneyness)
+
+    return jax.vmap(one)(place, moneyness)
 
 
-def _variance_at(law, moneyness, time):
-    return surface_law.variance_swap(law, time)
+def _log_variance(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
+    return surface_law.log_variance(marginal)
 
 
 @dataclass(frozen=True, eq=False)

@@ -102,7 +102,7 @@ def test_total_variance_at_the_money_is_linear_between_expiries(surface):
     low, high = surface.times[3], surface.times[4]
     times = np.linspace(low, high, 5)
     variance = surface.implied_volatility(surface.forward(times), times) ** 2 * times
-    np.testing.assert_allclose(np.diff(variance, 2), 0.0, atol=1e-13)
+    np.testing.assert_allclose(np.diff(variance, 2), 0.0, atol=1e-5 * variance[0])
     early = surface.times[0] * np.array([0.002, 0.01, 0.2, 0.7, 1.0])
     volatility = surface.implied_volatility(surface.forward(early), early)
     np.testing.assert_allclose(volatility, volatility[-1], rtol=1e-10)

@@ -21,7 +21,8 @@ $$
 In these unknowns the order of the expiries couples neighbours by a *diagonal* block, so
 that Newton's matrix is block tridiagonal and one step costs, for each expiry, one
 factorisation, one triangular inverse and its square. The method is Mehrotra's
-predictor-corrector, as in `relu_options.fitting.quadratic_program`.
+predictor-corrector, as in `relu_options.fitting.quadratic_program`. Where no expiry is
+coupled, the blocks are factorised side by side.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from relu_options.fitting.quadratic_program import (
     Pairs,
     longest_step,
 )
+from relu_options.surface_law import time_values
 
 RIDGE = 4e-17  # added to the unit diagonal of the scaled blocks, times their size
 PATIENCE = 50  # steps in which an infeasible start may yet be far from moving
@@ -60,7 +62,7 @@ class CalendarProgram:
         upper: `u`, of shape `(N, m)`, above `lower`.
         penalty: `rho`, of shape `(N, m)`, positive.
         coupled: Of shape `(N,)`: whether the expiry must be above the one before it;
-            the first is not.
+            the first is not. None where no expiry is.
     """
 
     kinks: jax.Array
@@ -71,7 +73,14 @@ class CalendarProgram:
     lower: jax.Array
     upper: jax.Array
     penalty: jax.Array
-    coupled: jax.Array
+    coupled: jax.Array | None
+
+    @property
+    def ordered(self) -> jax.Array:
+        """Whether the order binds, of shape `(N, 1)`."""
+        if self.coupled is None:
+            return jnp.zeros((self.hessian.shape[0], 1), bool)
+        return self.coupled[:, None]
 
     def objective(self, weights: jax.Array, excess: jax.Array) -> jax.Array:
         """Value of the objective, of each expiry."""
@@ -144,17 +153,6 @@ class CalendarSolution:
     steps: jax.Array
 
 
-def time_values(weights: jax.Array, kinks: jax.Array) -> jax.Array:
-    """Time values of the skeleton at the inner kinks, as sums of positive terms.
-
-    Puts below 1 and calls above it; weights of shape `(..., n)`, mass and mean one.
-    """
-    calls = jnp.maximum(kinks - kinks[1:-1, None], 0.0)
-    puts = jnp.maximum(kinks[1:-1, None] - kinks, 0.0)
-    hinges = jnp.where(kinks[1:-1, None] >= 1.0, calls, puts)
-    return jnp.einsum("...j,kj->...k", weights, hinges)
-
-
 def in_order(weights: jax.Array, kinks: jax.Array) -> jax.Array:
     """The least skeletons in order above given ones, as weights of shape `(N, n)`.
 
@@ -176,7 +174,7 @@ def slope_changes(kinks: jax.Array) -> jax.Array:
 def starting_point(program: CalendarProgram, weights: jax.Array) -> CalendarIterate:
     """A balanced interior point at `weights > 0`, of shape `(N, n)`."""
     y = time_values(weights, program.kinks)
-    coupled = program.coupled[:, None]
+    coupled = program.ordered
     rise = y - _before(y)
     calendar = jnp.where(coupled, jnp.maximum(rise, 1e-3 * y), 1.0)
     slope = jnp.einsum("ijk,ik->ij", program.hessian, weights) + program.gradient
@@ -310,7 +308,7 @@ def _residuals(program: CalendarProgram, fixed: _Fixed, at: CalendarIterate):
     stationary_excess = program.penalty - at.excess_dual - at.slack_dual.sum(0)
     weights = fixed.centre + at.time_value @ fixed.bend.T - at.weights
     rise = at.time_value - _before(at.time_value) - at.calendar
-    calendar = jnp.where(program.coupled[:, None], rise, 0.0)
+    calendar = jnp.where(program.ordered, rise, 0.0)
     inside = jnp.einsum("imj,ij->im", program.rows, at.weights)
     slack = jnp.stack([inside - program.lower, program.upper - inside]) + at.excess
     return stationary, stationary_excess, weights, calendar, slack - at.slack
@@ -331,7 +329,7 @@ def _predictor_corrector(
 ) -> CalendarIterate:
     """One step of Mehrotra's method: one factorisation, two solves."""
     direction = _newton_system(program, fixed, at, ridge)
-    coupled = jnp.sum(program.coupled) * at.calendar.shape[1]
+    coupled = jnp.sum(program.ordered) * at.calendar.shape[1]
     count = at.weights.size + coupled + 3 * at.excess.size
     affine = direction(0.0, None)
     reach = longest_step(at.pairs, affine.pairs)
@@ -359,9 +357,7 @@ def _newton_system(
     barrier = at.weights_dual / at.weights
     link = at.calendar_dual / at.calendar
 
-    hessian = fixed.hessian + jnp.einsum(
-        "jk,ij,jl->ikl", fixed.bend, barrier, fixed.bend
-    )
+    hessian = _add_bands(fixed.hessian, fixed.bend, barrier)
     if program.rows.shape[1]:
         scaled = fixed.rows * stiffness[..., None]
         hessian = hessian + jnp.einsum("imk,iml->ikl", fixed.rows, scaled)
@@ -371,8 +367,8 @@ def _newton_system(
     scale = 1.0 / jnp.sqrt(own)
     unit = hessian * scale[:, :, None] * scale[:, None, :]
     unit = jnp.where(diagonal, 1.0 + q * ridge, unit)
-    links = link * scale * _before(scale)
-    factors, bridges = _factorise(unit, links)
+    links = None if program.coupled is None else link * scale * _before(scale)
+    roots = _inverse_roots(unit, links)
 
     def direction(target, affine):
         def complementarity(value, dual, dvalue, ddual):
@@ -384,7 +380,7 @@ def _newton_system(
             complementarity(*pair, *change)
             for pair, change in zip(at.pairs, d.pairs, strict=True)
         )
-        coupled = program.coupled[:, None]
+        coupled = program.ordered
         rhs_calendar = jnp.where(coupled, rhs_calendar, 0.0)
 
         push_weights = (rhs_weights - at.weights_dual * weights_gap) / at.weights
@@ -401,7 +397,7 @@ def _newton_system(
         pulled = jnp.einsum("ijk,ik->ij", program.hessian, weights_gap)
         rhs = rhs - pulled @ fixed.bend
 
-        dy = scale * _back_substitute(factors, bridges, rhs * scale)
+        dy = scale * _substitute(roots, links, rhs * scale)
         dweights = dy @ fixed.bend.T + weights_gap
         dcalendar = jnp.where(coupled, dy - _before(dy) + calendar_gap, 0.0)
         moved = jnp.einsum("imj,ij->im", program.rows, dweights)
@@ -429,43 +425,71 @@ def _newton_system(
     return direction
 
 
-def _factorise(blocks: jax.Array, links: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cholesky factors of a block tridiagonal matrix whose links are diagonal.
+def _add_bands(matrices: jax.Array, bend: jax.Array, barrier: jax.Array) -> jax.Array:
+    """`matrices + D' diag(barrier) D`, of which only five diagonals are not zero."""
+    at = jnp.arange(bend.shape[1])
+    matrices = matrices.at[:, at, at].add(barrier @ bend**2)
+    for order in (1, 2):
+        left, right = at[:-order], at[order:]
+        band = barrier @ (bend[:, :-order] * bend[:, order:])
+        matrices = matrices.at[:, left, right].add(band)
+        matrices = matrices.at[:, right, left].add(band)
+    return matrices
+
+
+def _inverse_roots(blocks: jax.Array, links: jax.Array | None) -> jax.Array:
+    """Inverse Cholesky factors of a block tridiagonal matrix with diagonal links.
 
     Blocks have shape `(N, q, q)`; minus `links`, of shape `(N, q)`, stand to the left
-    of each. Returns the factors and their left neighbours, transposed.
+    of each, and are None where there are none.
     """
+    if links is None:
+        return jax.vmap(_inverse_root)(blocks)
 
     def forward(before, inputs):
         block, link = inputs
-        bridge = solve_triangular(before, jnp.diag(-link), lower=True)
-        factor = jnp.linalg.cholesky(block - bridge.T @ bridge, symmetrize_input=False)
-        return factor, (factor, bridge)
+        root = _inverse_root(block - link[:, None] * before * link)
+        return root.T @ root, root
 
-    _, (factors, bridges) = jax.lax.scan(
-        forward, jnp.eye(blocks.shape[1]), (blocks, links)
-    )
-    return factors, bridges
+    nothing = jnp.zeros(blocks.shape[1:])
+    _, roots = jax.lax.scan(forward, nothing, (blocks, links))
+    return roots
 
 
-def _back_substitute(
-    factors: jax.Array, bridges: jax.Array, rhs: jax.Array
-) -> jax.Array:
-    """Solve with the factors of `_factorise`; `rhs` and result of shape `(N, q)`."""
+def _inverse_root(block: jax.Array) -> jax.Array:
+    """`R` with `R A R' = 1`, lower triangular; by halves, for products are fastest."""
+    half = block.shape[0] // 2
+    first = _small_inverse_root(block[:half, :half])
+    below = block[half:, :half] @ first.T
+    second = _small_inverse_root(block[half:, half:] - below @ below.T)
+    corner = -(second @ below) @ first
+    nothing = jnp.zeros((half, block.shape[0] - half))
+    return jnp.block([[first, nothing], [corner, second]])
+
+
+def _small_inverse_root(block: jax.Array) -> jax.Array:
+    """The same in one piece."""
+    factor = jnp.linalg.cholesky(block, symmetrize_input=False)
+    return solve_triangular(factor, jnp.eye(block.shape[0]), lower=True)
+
+
+def _substitute(roots: jax.Array, links: jax.Array | None, rhs: jax.Array) -> jax.Array:
+    """Solve with the roots of `_inverse_roots`; `rhs` and result of shape `(N, q)`."""
+    if links is None:
+        return jnp.einsum("ikj,ik->ij", roots, jnp.einsum("ijk,ik->ij", roots, rhs))
 
     def forward(before, inputs):
-        factor, bridge, row = inputs
-        now = solve_triangular(factor, row - bridge.T @ before, lower=True)
-        return now, now
+        root, link, row = inputs
+        half = root @ (row + link * before)
+        return root.T @ half, half
 
     def backward(after, inputs):
-        factor, bridge_after, row = inputs
-        row = row - bridge_after @ after
-        now = solve_triangular(factor, row, lower=True, trans=1)
+        root, link_after, half = inputs
+        now = root.T @ (half + root @ (link_after * after))
         return now, now
 
     zero = jnp.zeros(rhs.shape[1])
-    _, half = jax.lax.scan(forward, zero, (factors, bridges, rhs))
-    inputs = (factors, _after(bridges), half)
+    _, half = jax.lax.scan(forward, zero, (roots, links, rhs))
+    inputs = (roots, _after(links), half)
     _, full = jax.lax.scan(backward, zero, inputs, reverse=True)
     return full

@@ -38,8 +38,9 @@ from relu_options.surfaces import PriceSurface, SurfaceFit
 
 EXPIRY_BUCKETS = (1, 4, 12, 24, 40, 64, 128)  # padded numbers of expiries
 QUOTE_BUCKETS = (32, 64, 128, 288, 576, 2048)  # padded numbers of quotes of an expiry
-NEAREST = (48, 192)  # spreads of each expiry that are bounds, before all of them are
-TOLERANCE = 1e-7
+NEAREST = (48, 96)  # spreads of each expiry that are bounds, before all of them are
+ROUNDS = 4  # choices of so many, each by the solution before, before there are more
+TOLERANCE = 1e-6
 LEAST_SHADOW = 1e-6  # of the dearest shadow price: below it, none is reported
 
 
@@ -182,13 +183,13 @@ def _together(
         fit = compiled(fit_together, nearest=0)
         return fit(batch, programme, weights, coupled, TOLERANCE)
     most = int(programme.left.max())
-    counts = [count for count in NEAREST if 2 * most < count < size]
-    for nearest in counts:
+    for nearest in (count for count in NEAREST if 2 * most < count < size):
         fit = compiled(fit_together, nearest=nearest)
-        solution = fit(batch, programme, weights, coupled, TOLERANCE)
-        if solution.complete:
-            return solution
-        weights = solution.weights
+        for _ in range(ROUNDS):
+            solution = fit(batch, programme, weights, coupled, TOLERANCE)
+            if solution.complete:
+                return solution
+            weights = solution.weights
     fit = compiled(fit_together, nearest=size)
     return fit(batch, programme, weights, coupled, TOLERANCE)
 

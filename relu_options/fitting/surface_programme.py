@@ -41,8 +41,7 @@ from relu_options.fitting.programme import (
 )
 from relu_options.fitting.smoothing import choose_smoothing, reference_smoothing
 
-FRESHNESS = 0.1  # how far the second solution's start is from the first solution
-WARMTH = 0.01  # the same where the spreads are bounds
+FRESHNESS = 1e-3  # how far the second solution's start is from the first solution
 
 
 @jax.tree_util.register_dataclass
@@ -130,9 +129,8 @@ def fit_apart(
     reference = reference_smoothing(count)
     automatic = jnp.isnan(smoothing)
     trial = jnp.where(automatic, 1.0, smoothing) * reference
-    apart = jnp.zeros(count.shape, bool)
     gram = jnp.einsum("imj,imk->ijk", programmes.design, programmes.design)
-    program = _calendar_program(programmes, grid, gram, trial, apart)
+    program = _calendar_program(programmes, grid, gram, trial, None)
     start = starting_point(program, _spread(grid, at_the_money))
     solution = solve(program, start, tolerance=ROUGH_TOLERANCE)
     first = solution.iterate
@@ -198,7 +196,7 @@ def fit_together(
     if nearest:
         bounds, bounded = _nearest_bounds(quotes, programmes, weights, nearest)
         program = replace(program, **bounds)
-        start = _warm_start(program, begin + WARMTH * (spread - begin))
+        start = _warm_start(program, begin + FRESHNESS * (spread - begin))
     else:
         start = starting_point(program, begin + FRESHNESS * (spread - begin))
     final = solve(program, start, tolerance=tolerance)
@@ -210,7 +208,7 @@ def _calendar_program(
     grid: KinkGrid,
     gram: jax.Array,
     smoothing: jax.Array,
-    coupled: jax.Array,
+    coupled: jax.Array | None,
 ) -> CalendarProgram:
     """The programme without spreads."""
     design, data = programmes.design, programmes.data
@@ -276,11 +274,11 @@ def _warm_start(program: CalendarProgram, weights: jax.Array) -> CalendarIterate
     start = starting_point(program, weights)
     objective = program.objective(weights, jnp.zeros_like(start.excess)).mean()
     product = 0.1 * objective / weights.shape[1]  # of each unknown and its multiplier
-    excess = start.excess - 1.0 + WARMTH
-    slack = start.slack - 1.0 + WARMTH
+    excess = start.excess - 1.0 + FRESHNESS
+    slack = start.slack - 1.0 + FRESHNESS
     slack_dual = jnp.minimum(product / slack, program.penalty / 4.0)
     coupled = program.coupled[:, None]
-    level = WARMTH * start.time_value
+    level = FRESHNESS * start.time_value
     calendar = jnp.where(coupled, jnp.maximum(start.calendar, level), 1.0)
     return replace(
         start,
