@@ -142,6 +142,8 @@ class Smile:
         total_volatility: Implied by the mids, of shape `(m,)`; NaN where none.
         abscissae: Log-moneyness of the quotes that tell one, increasing, then padding.
         ordinates: Their total volatilities, then the last one again.
+        first: Log-moneyness of the outermost of these quotes to the left.
+        last: The same to the right.
         low: How far kinks should reach to the left, in log-moneyness.
         high: How far to the right.
     """
@@ -149,18 +151,29 @@ class Smile:
     total_volatility: jax.Array
     abscissae: jax.Array
     ordinates: jax.Array
+    first: jax.Array
+    last: jax.Array
     low: jax.Array
     high: jax.Array
 
     def __call__(self, at: jax.Array) -> jax.Array:
         """Total volatility at points of shape `(k,)`: flat beyond the quotes."""
-        # A table of comparisons compiles fastest.
-        after = jnp.sum(self.abscissae <= at[:, None], axis=1)
-        after = jnp.clip(after, 1, self.abscissae.shape[0] - 1)
-        left, right = self.abscissae[after - 1], self.abscissae[after]
-        share = jnp.clip((at - left) / (right - left), 0.0, 1.0)
+        after = self._after(at)
+        _, _, share = self.between(at)
         first, second = self.ordinates[after - 1], self.ordinates[after]
         return first + share * (second - first)
+
+    def between(self, at: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The quotes left and right of each point, and its share of the way."""
+        after = self._after(at)
+        left, right = self.abscissae[after - 1], self.abscissae[after]
+        return left, right, jnp.clip((at - left) / (right - left), 0.0, 1.0)
+
+    def _after(self, at: jax.Array) -> jax.Array:
+        """Which abscissa is the first beyond each point."""
+        # A table of comparisons compiles fastest.
+        after = jnp.sum(self.abscissae <= at[:, None], axis=1)
+        return jnp.clip(after, 1, self.abscissae.shape[0] - 1)
 
     @property
     def at_the_money(self) -> jax.Array:
@@ -188,10 +201,10 @@ def read_smile(quotes: NormalisedQuotes) -> Smile:
         place < count, total_volatility[order], total_volatility[last]
     )
     zero = jnp.zeros(())
-    smile = Smile(total_volatility, abscissae, ordinates, zero, zero)
-
     first = jnp.min(jnp.where(telling, x, jnp.inf))
     final = jnp.max(jnp.where(telling, x, -jnp.inf))
+    smile = Smile(total_volatility, abscissae, ordinates, first, final, zero, zero)
+
     at_the_money, at_first, at_last = smile(jnp.stack([zero, first, final]))
     low = jnp.minimum(first - BEYOND * at_first, -REACH * at_the_money)
     high = jnp.maximum(final + BEYOND * at_last, REACH * at_the_money)

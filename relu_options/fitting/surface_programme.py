@@ -28,6 +28,7 @@ from relu_options.fitting.calendar_program import (
     starting_point,
 )
 from relu_options.fitting.grid import KinkGrid, shared_grid
+from relu_options.fitting.lent_shape import STRENGTH, lend_shape
 from relu_options.fitting.programme import (
     MARGIN,
     PENALTY,
@@ -53,6 +54,10 @@ class SurfaceProgramme:
         grid: The kinks, which all share.
         programmes: Of the expiries, with a leading axis of length `N`.
         gram: `A' A` of each expiry, of shape `(N, n, n)`.
+        prior: The quadratic form that `lambda` multiplies: roughness, and how far an
+            expiry is from the shape that its neighbours lend it; `(N, n, n)`.
+        pull: Its linear part, of shape `(N, n)`.
+        offset: Its constant, of shape `(N,)`.
         smoothing: `lambda` of each expiry, of shape `(N,)`.
         weights: Of the first solution, of shape `(N, n)`.
         left: How many quotes of each expiry it is outside of, of shape `(N,)`.
@@ -62,6 +67,9 @@ class SurfaceProgramme:
     grid: KinkGrid
     programmes: Programme
     gram: jax.Array
+    prior: jax.Array
+    pull: jax.Array
+    offset: jax.Array
     smoothing: jax.Array
     weights: jax.Array
     left: jax.Array
@@ -130,8 +138,22 @@ def fit_apart(
     automatic = jnp.isnan(smoothing)
     trial = jnp.where(automatic, 1.0, smoothing) * reference
     gram = jnp.einsum("imj,imk->ijk", programmes.design, programmes.design)
-    program = _calendar_program(programmes, grid, gram, trial, None)
-    start = starting_point(program, _spread(grid, at_the_money))
+    lent = lend_shape(smiles, grid)
+    surface = SurfaceProgramme(
+        grid=grid,
+        programmes=programmes,
+        gram=gram,
+        prior=programmes.roughness
+        + STRENGTH**2 * jnp.einsum("imj,imk->ijk", lent.rows, lent.rows),
+        pull=-(STRENGTH**2) * jnp.einsum("imj,im->ij", lent.rows, lent.data),
+        offset=0.5 * STRENGTH**2 * jnp.sum(lent.data**2, axis=1),
+        smoothing=trial,
+        weights=_spread(grid, at_the_money),
+        left=jnp.zeros(count.shape, int),
+        steps=jnp.zeros((), int),
+    )
+    program = _calendar_program(surface, None)
+    start = starting_point(program, surface.weights)
     solution = solve(program, start, tolerance=ROUGH_TOLERANCE)
     first = solution.iterate
 
@@ -152,10 +174,8 @@ def fit_apart(
     chosen = jax.vmap(choose)(
         programmes, gram, quotes, first.weights, first.weights_dual, trial, count
     )
-    return SurfaceProgramme(
-        grid=grid,
-        programmes=programmes,
-        gram=gram,
+    return replace(
+        surface,
         smoothing=jnp.where(automatic, chosen, trial),
         weights=first.weights,
         left=jnp.sum(_outside(quotes, programmes, first.weights), axis=1),
@@ -187,9 +207,7 @@ def fit_together(
         The solution.
     """
     grid, programmes = surface.grid, surface.programmes
-    program = _calendar_program(
-        programmes, grid, surface.gram, surface.smoothing, coupled
-    )
+    program = _calendar_program(surface, coupled)
     spread = _spread(grid, programmes.at_the_money)
     begin = in_order(weights, grid.moneyness)
     bounded = jnp.zeros(quotes.weight.shape, bool)
@@ -204,21 +222,19 @@ def fit_together(
 
 
 def _calendar_program(
-    programmes: Programme,
-    grid: KinkGrid,
-    gram: jax.Array,
-    smoothing: jax.Array,
-    coupled: jax.Array | None,
+    surface: SurfaceProgramme, coupled: jax.Array | None
 ) -> CalendarProgram:
     """The programme without spreads."""
-    design, data = programmes.design, programmes.data
+    design, data = surface.programmes.design, surface.programmes.data
     count, _, n = design.shape
+    square = surface.smoothing**2
     nothing = jnp.zeros((count, 0))
     return CalendarProgram(
-        kinks=grid.moneyness,
-        hessian=gram + smoothing[:, None, None] ** 2 * programmes.roughness,
-        gradient=-jnp.einsum("imj,im->ij", design, data),
-        constant=0.5 * jnp.sum(data**2, axis=1),
+        kinks=surface.grid.moneyness,
+        hessian=surface.gram + square[:, None, None] * surface.prior,
+        gradient=square[:, None] * surface.pull
+        - jnp.einsum("imj,im->ij", design, data),
+        constant=0.5 * jnp.sum(data**2, axis=1) + square * surface.offset,
         rows=jnp.zeros((count, 0, n)),
         lower=nothing,
         upper=nothing,
@@ -277,7 +293,7 @@ def _warm_start(program: CalendarProgram, weights: jax.Array) -> CalendarIterate
     excess = start.excess - 1.0 + FRESHNESS
     slack = start.slack - 1.0 + FRESHNESS
     slack_dual = jnp.minimum(product / slack, program.penalty / 4.0)
-    coupled = program.coupled[:, None]
+    coupled = program.ordered
     level = FRESHNESS * start.time_value
     calendar = jnp.where(coupled, jnp.maximum(start.calendar, level), 1.0)
     return replace(
