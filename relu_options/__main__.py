@@ -1,75 +1,151 @@
-"""The command line: `python -m relu_options fit [FILE]`, or `surface [FILE]`."""
+"""The command line: `python -m relu_options inspect FILE`, `fit`, `surface`.
+
+A command is one `Command`: its name, one line of help, a function that declares its
+arguments, and one that runs it. All end with code 0, or with 2 and one line on what is
+wrong with the input.
+"""
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import pandas as pd
 
 import relu_options as ro
-from relu_options.errors import ArbitrageError, FitError, QuoteError
+from relu_options.errors import FitError, QuoteError
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the command line.
+
+    Attributes:
+        name: What is typed.
+        help: One line.
+        declare: Adds the command's arguments to its parser.
+        run: Does it; prints.
+    """
+
+    name: str
+    help: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns 0, or 2 with one line on bad input."""
     parser = argparse.ArgumentParser(prog="python -m relu_options")
     commands = parser.add_subparsers(dest="command", required=True)
-    fit = commands.add_parser("fit", help="fit the price curve of one expiry")
-    fit.add_argument("file", nargs="?", help="a table of quotes; default: bundled")
-    fit.add_argument("--expiry", help="a date; default: the middle one")
-    fit.add_argument("--settlement", choices=["AM", "PM"])
-    fit.add_argument("--quote-time", help="when the quotes were taken")
-    fit.add_argument("--output", default="fit", help="stem of the files written")
-    surface = commands.add_parser("surface", help="fit the surface of all expiries")
-    surface.add_argument("file", nargs="?", help="a table of quotes; default: bundled")
-    surface.add_argument("--quote-time", help="when the quotes were taken")
-    surface.add_argument(
-        "--output", default="surface", help="stem of the files written"
-    )
+    for command in COMMANDS:
+        one = commands.add_parser(command.name, help=command.help)
+        command.declare(one)
+        one.set_defaults(run=command.run)
     options = parser.parse_args(arguments)
     try:
-        if options.command == "fit":
-            _fit(options)
-        else:
-            _surface(options)
-    except (QuoteError, ArbitrageError, FitError, KeyError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        options.run(options)
+    except (ValueError, KeyError, FitError, OSError, ImportError) as error:
+        text = error.args[0] if isinstance(error, KeyError) else error
+        line = " ".join(str(text).split())
+        print(f"{type(error).__name__}: {line}", file=sys.stderr)
         return 2
     return 0
 
 
-def _chain(options: argparse.Namespace) -> ro.OptionChain:
+def declare_source(parser: argparse.ArgumentParser, *, bundled: bool = True) -> None:
+    """The arguments of a command that reads a chain."""
+    text = "a table of quotes: CSV, Parquet, JSON, zip or a folder"
+    if bundled:
+        parser.add_argument("file", nargs="?", help=f"{text}; default: bundled")
+    else:
+        parser.add_argument("file", help=text)
+    parser.add_argument("--quote-time", help="when the quotes were taken")
+    parser.add_argument("--date", help="the quote date, where there are several")
+    parser.add_argument("--underlying", help="the one to read, where there are several")
+    parser.add_argument("--layout", help="a layout's name, if it is not recognised")
+
+
+def declare_slice(parser: argparse.ArgumentParser) -> None:
+    """The arguments that choose one slice of a chain."""
+    parser.add_argument("--expiry", help="a date; default: the middle one")
+    parser.add_argument("--settlement", help='"AM" or "PM", where both are listed')
+
+
+def read_source(options: argparse.Namespace) -> ro.OptionChain:
+    """The chain that the arguments name; the bundled one without a file.
+
+    An expiry names the slice, or, where the file has none, is what the file is of.
+    """
     if options.file is None:
         return ro.bundled_chain()
-    return ro.read_chain(options.file, quote_time=options.quote_time)
+    how = {
+        "quote_time": options.quote_time,
+        "date": options.date,
+        "underlying": options.underlying,
+        "layout": options.layout,
+    }
+    try:
+        return ro.read_chain(options.file, **how)
+    except QuoteError as error:
+        expiry = getattr(options, "expiry", None)
+        if expiry is None or "column 'expiry'" not in str(error):
+            raise
+        return ro.read_chain(options.file, expiry=expiry, **how)
 
 
-def _surface(options: argparse.Namespace) -> None:
-    surface = ro.fit_surface(_chain(options))
-    print(surface)
-    print(f"certificate      {surface.certificate}")
-    picture = Path(options.output).with_suffix(".png")
-    mpl.use("Agg")
-    figure, axes = plt.subplots(2, 2, figsize=(14, 10), layout="constrained")
-    kinds = ("smiles", "total_variance", "local_volatility", "density")
-    for kind, panel in zip(kinds, axes.flat, strict=True):
-        surface.plot(kind, panel)
-    figure.savefig(str(picture), dpi=100)
-    text = picture.with_suffix(".json")
-    surface.to_json(text)
-    print(f"written          {picture} {text}")
+def read_slice(options: argparse.Namespace) -> ro.OptionChain:
+    """The slice that the arguments name, or the middle one."""
+    chain = read_source(options)
+    if options.expiry is None:
+        return chain[chain.slices[len(chain.slices) // 2]]
+    if options.settlement is None:
+        return chain[options.expiry]
+    return chain[options.expiry, options.settlement]
+
+
+def _declare_inspect(parser: argparse.ArgumentParser) -> None:
+    declare_source(parser, bundled=False)
+    parser.add_argument("--expiry", help="the expiry, where the file has none")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    chain = read_source(options)
+    report = chain.report()
+    print(f"layout     {chain.layout}")
+    print(f"chain      {chain}")
+    print(f"styles     {_styles(chain)}")
+    rows = repr(report.rows).splitlines()
+    print("rows       " + "\n           ".join(line.strip() for line in rows))
+    table = report.slices.drop(columns="problem").to_string(
+        float_format=lambda value: f"{value:.6g}", na_rep=""
+    )
+    print(f"slices\n{table}")
+    problems = report.slices["problem"].dropna()
+    for (expiry, settlement), problem in problems.items():  # type: ignore[misc]
+        when = f"{expiry:%Y-%m-%d}" if isinstance(expiry, pd.Timestamp) else expiry
+        print(f"problem    {when} {settlement}: {problem}")
+
+
+def _styles(chain: ro.OptionChain) -> str:
+    """Exercise styles and currencies of the quotes that are used."""
+    parts = []
+    for name in ("exercise_style", "currency"):
+        counts = chain.table[name].fillna("unknown").value_counts()
+        parts += [f"{value} {count:,}" for value, count in counts.items()]
+    return ", ".join(parts)
+
+
+def _declare_fit(parser: argparse.ArgumentParser) -> None:
+    declare_source(parser)
+    declare_slice(parser)
+    parser.add_argument("--output", default="fit", help="stem of the files written")
 
 
 def _fit(options: argparse.Namespace) -> None:
-    chain = _chain(options)
-    if options.expiry is None:
-        chosen = chain[chain.slices[len(chain.slices) // 2]]
-    elif options.settlement is None:
-        chosen = chain[options.expiry]
-    else:
-        chosen = chain[options.expiry, options.settlement]
-    curve = ro.fit_curve(chosen)
+    curve = ro.fit_curve(read_slice(options))
     print(curve)
     print(f"forward          {curve.forward:.6f}")
     print(f"discount factor  {curve.discount_factor:.8f}")
@@ -86,6 +162,34 @@ def _fit(options: argparse.Namespace) -> None:
     text = picture.with_suffix(".json")
     curve.to_json(text)
     print(f"written          {picture} {text}")
+
+
+def _declare_surface(parser: argparse.ArgumentParser) -> None:
+    declare_source(parser)
+    parser.add_argument("--output", default="surface", help="stem of the files written")
+
+
+def _surface(options: argparse.Namespace) -> None:
+    surface = ro.fit_surface(read_source(options))
+    print(surface)
+    print(f"certificate      {surface.certificate}")
+    picture = Path(options.output).with_suffix(".png")
+    mpl.use("Agg")
+    figure, axes = plt.subplots(2, 2, figsize=(14, 10), layout="constrained")
+    kinds = ("smiles", "total_variance", "local_volatility", "density")
+    for kind, panel in zip(kinds, axes.flat, strict=True):
+        surface.plot(kind, panel)
+    figure.savefig(str(picture), dpi=100)
+    text = picture.with_suffix(".json")
+    surface.to_json(text)
+    print(f"written          {picture} {text}")
+
+
+COMMANDS = [
+    Command("inspect", "what a file holds", _declare_inspect, _inspect),
+    Command("fit", "fit the price curve of one expiry", _declare_fit, _fit),
+    Command("surface", "fit the surface of all expiries", _declare_surface, _surface),
+]
 
 
 if __name__ == "__main__":

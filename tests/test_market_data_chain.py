@@ -333,7 +333,7 @@ def test_reports_and_chains_on_bundled_data():
         (
             tidy().assign(date=["2025-03-13"] * 4 + ["2025-03-14"] * 12),
             {},
-            "2 quote times from 2025-03-13",
+            "2 quote dates in one table: 2025-03-13, 2025-03-14; choose",
         ),
         (tidy().assign(exp="soon"), {"quote_time": "2025-03-14"}, "not a date"),
     ],

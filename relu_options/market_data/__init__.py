@@ -12,20 +12,21 @@ from relu_options.market_data.clocks import expiry_time, utc_time, years_between
 from relu_options.market_data.columns import CANONICAL_COLUMNS, find_columns
 from relu_options.market_data.contracts import parse_contracts
 from relu_options.market_data.layouts import (
-    ChainSource,
     Layout,
     LayoutRows,
+    TableLayout,
     layout_names,
     register_layout,
 )
 from relu_options.market_data.parity import ParityEstimate, forward_from_parity
 from relu_options.market_data.quotes import ExpiryQuotes, prepare_quotes
-from relu_options.market_data.reading import read_chain
+from relu_options.market_data.reading import read_chain, read_chains
 from relu_options.market_data.simulation import (
     SimulatedChain,
     SimulationTerms,
     simulate_chain,
 )
+from relu_options.market_data.sources import ChainSource
 
 __all__ = [
     "CANONICAL_COLUMNS",
@@ -40,6 +41,7 @@ __all__ = [
     "QuoteReport",
     "SimulatedChain",
     "SimulationTerms",
+    "TableLayout",
     "bundled_chain",
     "bundled_path",
     "bundled_truth",
@@ -50,6 +52,7 @@ __all__ = [
     "parse_contracts",
     "prepare_quotes",
     "read_chain",
+    "read_chains",
     "register_layout",
     "simulate_chain",
     "utc_time",

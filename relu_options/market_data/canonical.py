@@ -1,21 +1,32 @@
 """From the rows of any layout to the canonical table: one meaning per column."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
-from relu_options.market_data.clocks import as_date, expiry_time, utc_time
+from relu_options.market_data.clocks import (
+    as_date,
+    expiry_time,
+    is_dayfirst,
+    utc_times,
+)
 from relu_options.market_data.columns import (
     CANONICAL_COLUMNS,
     OPTIONAL_COLUMNS,
     call_flags,
+    flags,
     numbers,
 )
 from relu_options.market_data.contracts import (
     contract_root,
+    index_terms,
     parse_contracts,
     settlement_of,
 )
+from relu_options.market_data.layouts import LayoutRows
+from relu_options.market_data.units import Units, convert_units
 
 _NUMBERS = (
     "strike",
@@ -35,27 +46,51 @@ _NUMBERS = (
 )
 _CONTRACT_MULTIPLIER = 100.0
 _CONTRACT_CURRENCY = "USD"
+_ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*(?:Z|[+-]\d{2}:?\d{2})$"
+_FARTHEST_EXPIRY = pd.Timedelta(hours=36)  # from the date's start to a stated instant
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalTable:
+    """A table in canonical columns, of all quote times and underlyings of a source.
+
+    Attributes:
+        table: One row per option and quote time, with the source's index.
+        nonstandard: Shape `(rows,)`: contracts that do not deliver the usual.
+        notes: What was assumed or found, for the report.
+    """
+
+    table: pd.DataFrame
+    nonstandard: np.ndarray
+    notes: tuple[str, ...]
 
 
 def canonical_table(
-    rows: pd.DataFrame, *, quote_time: object = None
-) -> tuple[pd.DataFrame, pd.Timestamp | None, list[str]]:
+    read: LayoutRows,
+    *,
+    expiry: object = None,
+    underlying: str | None = None,
+    units: Units = Units(),  # noqa: B008  (frozen)
+) -> CanonicalTable:
     """The canonical table of the rows of a layout, with their index.
 
     Contract symbols of the Options Clearing Corporation win over columns that disagree
     with them: spreadsheets swap days and months, symbols do not change.
 
     Args:
-        rows: One row per option; some canonical columns, values as they came.
-        quote_time: When the quotes were taken; wins over a column.
+        read: One row per option; some canonical columns, values as they came.
+        expiry: A date, for rows that have none.
+        underlying: A name, for rows that have none.
+        units: What the user says of the units.
 
     Returns:
-        The table; the quote time, in UTC, if known; notes for the report.
+        The table, and what was found on the way.
 
     Raises:
-        QuoteError: If there are no rows, neither expiry nor time to expiry, several
-            underlyings or several quote dates, or an expiry without a quote time.
+        QuoteError: If there are no rows, no strikes, neither expiry nor time to expiry,
+            or prices in a coin without its price.
     """
+    rows = read.rows
     if not len(rows):
         raise QuoteError("the table of quotes has no rows")
     notes: list[str] = []
@@ -64,38 +99,32 @@ def canonical_table(
         for name in _NUMBERS
         if name in rows
     }
-    if "days_to_expiry" in rows and "time_to_expiry" not in rows:
-        days = pd.Series(numbers(rows["days_to_expiry"]), index=rows.index)
-        columns["time_to_expiry"] = days / 365.0
-    columns["expiry"] = (
-        _dates(rows["expiry"]) if "expiry" in rows else _missing_dates(rows)
-    )
+    columns["expiry"] = _missing_dates(rows)
+    if "expiry" in rows:
+        columns["expiry"] = _dates(rows["expiry"], notes)
     columns["option_type"] = _option_types(rows)
-    columns["root"] = _text(rows, "root")
+    columns["root"] = _names(rows, "root")
     if "currency" in rows:
         columns["currency"] = _text(rows, "currency")
     if "contract" in rows:
         columns["contract"] = _text(rows, "contract")
         _apply_contracts(columns, parse_contracts(rows["contract"]), notes)
+    _fill_expiry(columns, expiry, notes)
     if "strike" not in columns:
         raise _missing_column(rows, "strike")
-    columns |= _terms_of_roots(rows, columns["root"], columns["expiry"])
-    _require_one_underlying(columns["underlying"])
+    columns |= _terms_of_contracts(read, columns["root"], columns["expiry"], underlying)
+    columns["quote_time"] = _quote_times(read, notes)
     dated = bool(columns["expiry"].notna().any())
+    stamped = bool(columns["quote_time"].notna().any())
+    # Whole days are less exact than two dates with their clocks.
+    by_days = "days_to_expiry" in rows and not (dated and stamped)
+    if by_days and "time_to_expiry" not in rows:
+        days = pd.Series(numbers(rows["days_to_expiry"]), index=rows.index)
+        columns["time_to_expiry"] = days / 365.0
     if not dated and "time_to_expiry" not in columns:
         raise _missing_column(rows, "expiry", "time_to_expiry")
-    stamp, time_notes = _quote_time(rows, quote_time)
-    if stamp is None and dated and "time_to_expiry" not in columns:
-        raise QuoteError(
-            "the source does not say when the quotes were taken; pass `quote_time=`, "
-            "such as '2019-05-17 16:15' (New York)"
-        )
-    if dated and quote_time is not None:
-        columns.pop("time_to_expiry", None)  # the time that was asked for decides
-    columns["quote_time"] = pd.Series(
-        stamp or pd.NaT, index=rows.index, dtype="datetime64[us, UTC]"
-    )
-    columns["expiry_time"] = _expiry_times(columns["expiry"], columns["settlement"])
+    notes.extend(convert_units(columns, units))
+    columns["expiry_time"] = _expiry_times(columns, rows, read.timezone)
     for name in CANONICAL_COLUMNS:
         if name not in columns:
             empty = np.nan if name in _NUMBERS else None
@@ -105,15 +134,37 @@ def canonical_table(
     table = pd.DataFrame({name: columns[name] for name in CANONICAL_COLUMNS})
     for name in present:
         table[name] = columns[name]
-    return table, stamp, [*notes, *time_notes]
+    nonstandard = _nonstandard(rows, columns["root"])
+    return CanonicalTable(table, nonstandard, (*read.notes, *notes))
 
 
 def _missing_column(rows: pd.DataFrame, *wanted: str) -> QuoteError:
     """The error of a table without a column."""
-    return QuoteError(
+    message = (
         f"quotes need a column {' or '.join(map(repr, wanted))}; found "
         f"{list(rows.columns)}; name it with `columns={{{wanted[0]!r}: ...}}`"
     )
+    if "expiry" in wanted:
+        message += ", or pass `expiry=` if all rows share one"
+    return QuoteError(message)
+
+
+def _fill_expiry(
+    columns: dict[str, pd.Series], expiry: object, notes: list[str]
+) -> None:
+    """Put the expiry that the user gave where rows have none, in place."""
+    if expiry is None:
+        return
+    date = as_date(expiry)
+    known = columns["expiry"].notna()
+    if known.all():
+        raise QuoteError(
+            "all rows have an expiry; `expiry=` is for tables without one: select with "
+            f"`chain[{date:%Y-%m-%d}]` instead"
+        )
+    columns["expiry"] = columns["expiry"].where(known, date)
+    columns.pop("time_to_expiry", None)
+    notes.append(f"expiry {date:%Y-%m-%d} as given, in {int((~known).sum()):,} rows")
 
 
 def _apply_contracts(
@@ -130,12 +181,17 @@ def _apply_contracts(
             columns[name] = parsed[name]
         else:
             columns[name] = _prefer_symbol(given, parsed[name], name, notes)
+    coins = {
+        root: contract_root(root).settlement not in ("AM", "PM")
+        for root in parsed["root"].dropna().unique()
+    }
+    cleared = is_contract & ~flags(parsed["root"].map(coins))
     for name, value in (
         ("multiplier", _CONTRACT_MULTIPLIER),
         ("currency", _CONTRACT_CURRENCY),
     ):
-        if name not in columns:
-            columns[name] = pd.Series(value, index=parsed.index).where(is_contract)
+        if name not in columns and cleared.any():
+            columns[name] = pd.Series(value, index=parsed.index).where(cleared)
 
 
 def _missing_dates(rows: pd.DataFrame) -> pd.Series:
@@ -148,16 +204,28 @@ def _text(rows: pd.DataFrame, name: str) -> pd.Series:
     if name not in rows:
         return pd.Series(None, index=rows.index, dtype="str")
     column = rows[name]
-    return column.astype("str").where(column.notna())
+    return column.astype("str").str.strip().where(column.notna())
 
 
-def _dates(column: pd.Series) -> pd.Series:
+def _names(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Names of underlyings or roots, without the marks of an index: "^SPX", "I:SPX"."""
+    return _text(rows, name).str.replace(r"^(?:[\^$]|[OI]:)", "", regex=True)
+
+
+def _dates(column: pd.Series, notes: list[str]) -> pd.Series:
     """A column of dates, written in whatever way, without time and zone."""
     codes, unique = pd.factorize(column)
-    dates = pd.Series([as_date(value) for value in unique], dtype="datetime64[us]")
-    values = dates.to_numpy()[codes] if len(dates) else np.full(len(codes), np.nan)
-    result = pd.Series(values, index=column.index).astype("datetime64[us]")
-    return result.where(codes >= 0)
+    values = list(unique)
+    dayfirst = is_dayfirst(values)
+    if dayfirst:
+        notes.append("expiries are written with the day first")
+    dates = pd.Series(
+        [as_date(value, dayfirst=dayfirst) for value in values], dtype="datetime64[us]"
+    )
+    if not len(dates):
+        return pd.Series(pd.NaT, index=column.index, dtype="datetime64[us]")
+    result = pd.Series(dates.to_numpy()[codes], index=column.index)
+    return result.astype("datetime64[us]").where(codes >= 0)
 
 
 def _option_types(rows: pd.DataFrame) -> pd.Series:
@@ -193,82 +261,92 @@ def _prefer_symbol(
     return symbol.where(symbol.notna(), column)
 
 
-def _terms_of_roots(
-    rows: pd.DataFrame, roots: pd.Series, expiry: pd.Series
+def _terms_of_contracts(
+    read: LayoutRows, roots: pd.Series, expiry: pd.Series, named: str | None
 ) -> dict[str, pd.Series]:
-    """Underlying, settlement and exercise style, from the table or else by root."""
-    known = {root: contract_root(root) for root in roots.dropna().unique()}
+    """Underlying, settlement and exercise style: from the table, or by root or name."""
+    rows = read.rows
+    by_root = {root: contract_root(root) for root in roots.dropna().unique()}
 
-    def by_root(attribute: str) -> pd.Series:
-        return (
-            roots.map(
-                {root: getattr(terms, attribute) for root, terms in known.items()}
-            )
-            .astype("str")
-            .where(roots.notna())
-        )
+    def of_root(attribute: str) -> pd.Series:
+        terms = {root: getattr(one, attribute) for root, one in by_root.items()}
+        return roots.map(terms).astype("str").where(roots.notna())
 
-    underlying = _text(rows, "underlying")
+    underlying = _names(rows, "underlying")
+    underlying = underlying.where(underlying.notna(), of_root("underlying"))
+    if named is not None:
+        underlying = underlying.where(underlying.notna(), named)
+    by_name = {name: index_terms(name) for name in underlying.dropna().unique()}
+
+    def of_name(attribute: str, otherwise: str | None) -> pd.Series:
+        terms = {
+            name: otherwise if one is None else getattr(one, attribute)
+            for name, one in by_name.items()
+        }
+        found = underlying.map(terms)
+        return found.astype("str").where(found.notna())
+
     settlement = pd.Series(None, index=rows.index, dtype="str")
     if "settlement" in rows:
         given = rows["settlement"]
         said = {value: settlement_of(value) for value in given.dropna().unique()}
         settlement = given.map(said).astype("str").where(given.map(said).notna())
-    settlement = settlement.where(settlement.notna(), by_root("settlement"))
+    for found in (of_root("settlement"), of_name("settlement", None)):
+        settlement = settlement.where(settlement.notna(), found)
     settlement = settlement.where(settlement.notna() | expiry.isna(), "PM")
     style = _text(rows, "exercise_style").str.lower()
-    style = style.where(style.notna(), by_root("exercise_style"))
-    return {
-        "underlying": underlying.where(underlying.notna(), by_root("underlying")),
-        "settlement": settlement,
-        "exercise_style": style,
-    }
+    for letter, word in (("a", "american"), ("e", "european")):
+        style = style.mask(style == letter, word)
+    listed = "american" if read.us_listed else None
+    for found in (of_root("exercise_style"), of_name("exercise_style", listed)):
+        style = style.where(style.notna(), found)
+    return {"underlying": underlying, "settlement": settlement, "exercise_style": style}
 
 
-def _require_one_underlying(underlying: pd.Series) -> None:
-    """Raise unless all rows are on one underlying."""
-    counts = underlying.value_counts()
-    if len(counts) > 1:
-        shown = ", ".join(f"{name} ({count:,})" for name, count in counts[:3].items())
-        raise QuoteError(
-            f"{len(counts)} underlyings in one table of {len(underlying):,} rows: "
-            f"{shown}; select one, as `table[table['underlying'] == ...]`"
-        )
+def _quote_times(read: LayoutRows, notes: list[str]) -> pd.Series:
+    """The quote time of each row, in UTC, missing where it is unknown."""
+    rows = read.rows
+    column = rows.get("quote_time")
+    if column is None or column.isna().all():
+        if read.quote_time is None:
+            return pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
+        column = pd.Series([read.quote_time] * len(rows), index=rows.index)
+    times, found = utc_times(column, read.timezone)
+    notes.extend(found)
+    return times
 
 
-def _quote_time(
-    rows: pd.DataFrame, asked: object
-) -> tuple[pd.Timestamp | None, list[str]]:
-    """The one quote time, in UTC: the one asked for, or the last of a column's day."""
-    if asked is not None:
-        stamp, note = utc_time(asked)
-        return stamp, [note] if note else []
-    if "quote_time" not in rows or rows["quote_time"].isna().all():
-        return None, []
-    pairs = [utc_time(value) for value in rows["quote_time"].dropna().unique()]
-    stamps = [stamp for stamp, _ in pairs]
-    first, last = min(stamps), max(stamps)
-    if last - first > pd.Timedelta(hours=12):
-        raise QuoteError(
-            f"{len(stamps)} quote times from {first:%Y-%m-%d %H:%M} to "
-            f"{last:%Y-%m-%d %H:%M} UTC in one table; select the rows of one of them"
-        )
-    notes = [note for _, note in pairs[:1] if note]
-    if len(stamps) > 1:
-        notes.append(
-            f"{len(stamps)} quote times within one day; all taken as the last, "
-            f"{last:%Y-%m-%d %H:%M} UTC"
-        )
-    return last, notes
+def _expiry_times(
+    columns: dict[str, pd.Series], rows: pd.DataFrame, timezone: str
+) -> pd.Series:
+    """When each contract's payoff is fixed, in UTC; missing where the expiry is.
 
-
-def _expiry_times(expiry: pd.Series, settlement: pd.Series) -> pd.Series:
-    """When each contract's payoff is fixed, in UTC; missing where the expiry is."""
-    keys = pd.MultiIndex.from_arrays([expiry, settlement])
-    codes, unique = pd.factorize(keys)
+    Instants that the table states are kept where they fall on the expiry.
+    """
+    expiry, settlement = columns["expiry"], columns["settlement"]
+    codes, unique = pd.factorize(pd.MultiIndex.from_arrays([expiry, settlement]))
     times = [
-        pd.NaT if pd.isna(date) else expiry_time(date, clock) for date, clock in unique
+        pd.NaT if pd.isna(date) else expiry_time(date, clock, timezone)
+        for date, clock in unique
     ]
     column = pd.Series(times, dtype="datetime64[us, UTC]").take(codes)
     column.index = expiry.index
+    stated = rows.get("expiry_time")
+    if stated is not None and not isinstance(stated.dtype, pd.DatetimeTZDtype):
+        zoned = stated.astype("str").str.contains(_ZONED).all()
+        parsed = pd.to_datetime(stated, format="ISO8601", utc=True, errors="coerce")
+        stated = parsed if zoned else None
+    if stated is not None:
+        stated = stated.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+        apart = (stated - expiry.dt.tz_localize("UTC")).abs()
+        column = column.where(~(apart < _FARTHEST_EXPIRY), stated)
     return column
+
+
+def _nonstandard(rows: pd.DataFrame, roots: pd.Series) -> np.ndarray:
+    """Contracts that a table, or their root, says do not deliver the usual."""
+    adjusted = {root: contract_root(root).adjusted for root in roots.dropna().unique()}
+    found = flags(roots.map(adjusted))
+    if "nonstandard" in rows:
+        found = found | flags(rows["nonstandard"])
+    return found

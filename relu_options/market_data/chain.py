@@ -94,6 +94,7 @@ class OptionChain:
             in `relu_options.market_data.cleaning.RULES`, counted from 1.
         quote_time: When the quotes were taken, in UTC, if known.
         notes: What was assumed or found while reading.
+        layout: Name of the layout that was recognised, if the chain was read.
 
     Examples:
         >>> from relu_options.market_data import read_chain
@@ -117,6 +118,7 @@ class OptionChain:
     quote_time: pd.Timestamp | None
     notes: tuple[str, ...] = ()
     _only_slice: Slice | None = field(default=None, repr=False)
+    layout: str | None = None
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -192,6 +194,7 @@ class OptionChain:
             self.quote_time,
             self.notes,
             key,
+            self.layout,
         )
 
     def __len__(self) -> int:

@@ -13,6 +13,8 @@ import pandas as pd
 from relu_options.errors import QuoteError
 
 RULES: dict[str, str] = {
+    "superseded": "an earlier quote of a contract that is quoted again later",
+    "nonstandard_contract": "adjusted, or does not deliver the usual",
     "missing_strike": "strike missing",
     "nonpositive_strike": "strike zero or negative",
     "unknown_option_type": "neither call nor put",
@@ -21,22 +23,27 @@ RULES: dict[str, str] = {
     "missing_quote": "no bid, ask, mid or volatility",
     "negative_quote": "negative quote",
     "no_quote": "bid and ask, or mid, zero",
+    "placeholder_volatility": "volatility below 0.5 %: a placeholder, not a quote",
     "missing_ask": "ask missing",
     "missing_bid": "bid missing: unknown, where a zero would be a quote",
     "crossed_quote": "bid above ask",
     "duplicated_strike": "strike quoted again with a wider spread, or later",
     "below_intrinsic": "ask below intrinsic value",
     "above_bound": "bid above the discounted forward (calls) or strike (puts)",
+    "american_in_the_money": "in the money and American: no price of a European option",
     "unusable_slice": "in a slice that cannot be fitted; the report on slices says why",
     "in_the_money": "in the money, at a strike whose out-of-the-money quote is used",
 }
 """Rules in the order in which they are applied, each with its meaning."""
 
+PLACEHOLDER_BELOW = 0.005
+"""Volatilities below it are placeholders, such as Yahoo's 1e-5 and 0.00195."""
+
 RULE_NAMES = ("used", *RULES)
 RULE_CODES = {name: code for code, name in enumerate(RULE_NAMES)}
 
 # Rows under these rules are sound: they are set aside, not at fault.
-SOUND_RULES = frozenset({"in_the_money"})
+SOUND_RULES = frozenset({"in_the_money", "american_in_the_money", "superseded"})
 
 EXAMPLES_SHOWN = 3
 
@@ -261,3 +268,33 @@ def duplicated_rows(
     order = used[np.lexsort((spread[used], keys[used]))]
     repeated[order[1:]] = keys[order[1:]] == keys[order[:-1]]
     return repeated
+
+
+def contradicting_rows(
+    codes: np.ndarray,
+    keys: np.ndarray,
+    bid: np.ndarray,
+    ask: np.ndarray,
+    repeated: np.ndarray,
+) -> np.ndarray:
+    """Repeated rows whose quote differs from that of the row that is kept.
+
+    Args:
+        codes: As in `QuoteReport.codes`.
+        keys: A number per contract.
+        bid: Currency units.
+        ask: Currency units.
+        repeated: What `duplicated_rows` gives.
+
+    Returns:
+        A mask over the rows.
+    """
+    differs = np.zeros(codes.shape, dtype=bool)
+    again = np.flatnonzero(repeated)
+    if not len(again):
+        return differs
+    kept = np.flatnonzero((codes == 0) & ~repeated)
+    kept = kept[np.argsort(keys[kept])]
+    first = kept[np.searchsorted(keys[kept], keys[again])]
+    differs[again] = (bid[again] != bid[first]) | (ask[again] != ask[first])
+    return differs

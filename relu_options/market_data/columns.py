@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
+from relu_options.market_data.contracts import is_contract
 
 CANONICAL_COLUMNS = (
     "quote_time",
@@ -41,84 +42,138 @@ OPTIONAL_COLUMNS = (
 )
 """Columns that a canonical table has where its source has them."""
 
+LAST_PRICES = ("close", "closeprice", "last", "lastprice", "lasttradeprice")
+"""Names of prices of whatever time: used where there are no others."""
+
 # The canonical name itself always comes first. Names are compared in lower case and
 # without anything but letters and digits, so "Open Int" and "open_int" are one name.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "contract": (
         "contractsymbol",
+        "contractid",
         "optionsymbol",
         "occsymbol",
         "osisymbol",
         "osi",
+        "optionticker",
+        "instrumentname",
+        "instid",
+        "rawsymbol",
         "symbol",
+        "option",
     ),
     "quote_time": (
         "quotedatetime",
         "quotedate",
+        "quotetimestamp",
         "timestamp",
+        "datetime",
         "asofutc",
         "asof",
         "asofdate",
+        "snapshottime",
+        "snapshotdate",
         "tradedate",
         "datadate",
+        "eoddate",
+        "windowstart",
+        "valuationdate",
+        "pricingdate",
         "date",
     ),
-    "underlying": ("underlyingsymbol", "underlyingticker", "ticker"),
-    "root": ("optionroot", "rootsymbol"),
+    "underlying": (
+        "underlyingsymbol",
+        "underlyingticker",
+        "undsymbol",
+        "ticker",
+        "actsymbol",
+    ),
+    "root": ("optionroot", "rootsymbol", "optionclass"),
     "expiry": (
         "expiration",
         "expirationdate",
         "expirydate",
         "expdate",
+        "expiredate",
+        "expirdate",
         "exdate",
         "maturitydate",
+        "lasttradedateorcontractmonth",
         "exp",
     ),
     "expiry_time": ("expirationtime",),
     "settlement": ("settlementtype",),
     "exercise_style": ("exercise", "exercisetype", "style"),
-    "strike": ("strikeprice", "exerciseprice", "k"),
+    "strike": ("strikeprice", "strikepx", "exerciseprice", "strikes", "k"),
     "option_type": (
         "type",
         "right",
         "cpflag",
         "callput",
+        "callorput",
         "putcall",
+        "putorcall",
+        "contracttype",
         "optionright",
+        "optiontypecode",
+        "pcflag",
         "iscall",
         "cp",
+        "pc",
         "kind",
         "flag",
     ),
-    "bid": ("bidprice", "bestbid", "bidclose"),
-    "ask": ("askprice", "bestask", "bestoffer", "offer", "askclose"),
+    "bid": ("bidprice", "bidpx", "bestbid", "bestbidprice", "bidclose", "closebid"),
+    "ask": (
+        "askprice",
+        "askpx",
+        "bestask",
+        "bestaskprice",
+        "bestoffer",
+        "offer",
+        "offerprice",
+        "askclose",
+        "closeask",
+    ),
     "mid": (
         "midprice",
+        "midpoint",
         "price",
         "mark",
         "markprice",
         "settle",
         "settlementprice",
         "optionprice",
+        "premium",
+        *LAST_PRICES,
     ),
-    "bid_size": ("bidsize", "sizebid"),
-    "ask_size": ("asksize", "sizeask"),
-    "volume": ("tradevolume",),
+    "bid_size": ("bidsize", "sizebid", "bidsz", "bidqty", "bidamount"),
+    "ask_size": ("asksize", "sizeask", "asksz", "askqty", "askamount"),
+    "volume": ("tradevolume", "totalvolume"),
     "open_interest": ("openint", "oi"),
     "underlying_price": (
         "underlyinglast",
+        "underlyinglastprice",
+        "underlyingclose",
+        "underlyingmid",
+        "activeunderlyingprice",
+        "indexprice",
         "spot",
         "spotprice",
         "stockprice",
         "s0",
         "s",
     ),
-    "multiplier": ("contractmultiplier", "contractsize"),
-    "currency": ("quoteccy", "ccy"),
+    "multiplier": ("contractmultiplier", "contractsize", "lotsize"),
+    "currency": ("quoteccy", "quotecurrency", "ccy"),
     "implied_volatility": (
         "impliedvol",
         "iv",
+        "ivmid",
+        "midiv",
+        "markiv",
         "impvol",
+        "implvolatility",
         "impvolatility",
         "volatility",
         "sigma",
@@ -134,12 +189,27 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
         "tau",
         "t",
     ),
-    "days_to_expiry": ("daystoexpiration", "daystomaturity", "dte"),
+    "days_to_expiry": (
+        "daystoexpiration",
+        "daystomaturity",
+        "maturitydays",
+        "expirydays",
+        "dte",
+    ),
     "forward": ("forwardprice", "fwd", "f"),
     "discount_factor": ("discount", "disc", "df"),
 }
 
-_OPTION_TYPES = {"call": True, "c": True, "put": False, "p": False}
+_OPTION_TYPES = {
+    "call": True,
+    "c": True,
+    "ce": True,
+    "ca": True,
+    "put": False,
+    "p": False,
+    "pe": False,
+    "pa": False,
+}
 
 
 def find_columns(
@@ -190,9 +260,19 @@ def match_columns(
 ) -> dict[str, Hashable]:
     """`find_columns`, corrected by what the columns hold.
 
-    A "maturity" of dates is an expiry, and a "settlement" of numbers is a price.
+    A "maturity" of dates is an expiry, a "settlement" of numbers is a price, and a
+    "symbol" that is no contract's is that of the underlying.
     """
     names = dict(find_columns(frame.columns, columns))
+    given = columns or {}
+    _swap_symbols(frame, names, given)
+    stated = names.get("quote_time")
+    if (
+        stated is not None
+        and "quote_time" not in given
+        and _holds_clocks(frame, stated)
+    ):
+        del names["quote_time"]
     years = names.get("time_to_expiry")
     if years is not None and "expiry" not in names:
         kind = column_of(frame, years).dtype
@@ -206,6 +286,47 @@ def match_columns(
             names.setdefault("mid", names.pop("settlement"))
             names.pop("settlement", None)
     return names
+
+
+def _swap_symbols(
+    frame: pd.DataFrame, names: dict[str, Hashable], given: Mapping[str, Hashable]
+) -> None:
+    """Exchange the columns of contracts and underlyings where they hold the other."""
+    held = {
+        name: _first_value(frame, names[name])
+        for name in ("contract", "underlying", "root")
+        if name in names and name not in given
+    }
+    contract, underlying = names.get("contract"), names.get("underlying")
+    if "contract" in held and not is_contract(held["contract"]):
+        del names["contract"]
+        words = isinstance(held["contract"], str)
+        if words and "underlying" not in names and "underlying" not in given:
+            names["underlying"] = contract
+    if "underlying" in held and is_contract(held["underlying"]):
+        del names["underlying"]
+        names.setdefault("contract", underlying)
+    if "root" in held and is_contract(held["root"]):
+        names.setdefault("contract", names.pop("root"))
+        names.pop("root", None)
+
+
+def _first_value(frame: pd.DataFrame, name: Hashable) -> object:
+    """The first value of a column that is not missing, or None."""
+    column = frame[name]
+    if isinstance(column, pd.DataFrame) or not len(column):
+        return None
+    first = column.iloc[0]
+    if pd.isna(first):
+        known = column.dropna()
+        return known.iloc[0] if len(known) else None
+    return first
+
+
+def _holds_clocks(frame: pd.DataFrame, name: Hashable) -> bool:
+    """Whether a column holds times of the day without a date, "13:05 CT"."""
+    first = _first_value(frame, name)
+    return isinstance(first, str) and bool(re.match(r"\s*\d{1,2}:\d{2}", first))
 
 
 @lru_cache(maxsize=256)
@@ -248,17 +369,19 @@ def column_of(frame: pd.DataFrame, name: Hashable) -> pd.Series:
 def numbers(column: pd.Series) -> np.ndarray:
     """A column as float64, NaN where it is missing, infinite or not a number.
 
-    Text is read as people export it: `"89,813"` is a number, `"-"` is missing, `"25%"`
-    is a quarter.
+    Text is read as people export it: `"89,813"` and `"$70"` are numbers, `"-"` is
+    missing, `"25%"` is a quarter, and a column with `"12,5"` has decimal commas.
 
     Examples:
-        >>> numbers(pd.Series(["89,813", "-", "4.5", "25%"]))
+        >>> numbers(pd.Series(["89,813", "-", "$4.5", "25%"]))
         array([8.9813e+04,        nan, 4.5000e+00, 2.5000e-01])
+        >>> numbers(pd.Series(["1.234,5", "7"]))
+        array([1234.5,    7. ])
     """
     values = column.to_numpy()
     if values.dtype.kind not in "fiu":
         if values.dtype.kind in "OUT":
-            text = column.astype("str").str.replace(",", "").str.strip()
+            text = _without_separators(column.astype("str"))
             percent = text.str.endswith("%").fillna(False).to_numpy(dtype=bool)
             column = pd.to_numeric(text.str.removesuffix("%"), errors="coerce")
             column = column.where(~percent, column / 100.0)
@@ -266,6 +389,31 @@ def numbers(column: pd.Series) -> np.ndarray:
     values = values.astype(np.float64, copy=False)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, np.nan)
+
+
+def _without_separators(text: pd.Series) -> pd.Series:
+    """Numbers without currency signs, spaces and separators of thousands."""
+    text = text.str.replace(r"[$€£¥₹\s\u00a0]", "", regex=True)
+    text = text.str.replace("\u2212", "-")
+    commas = text.str.contains(",", regex=False).fillna(False).astype(bool)
+    if not commas.any():
+        return text
+    thousands = text.str.match(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?%?$").fillna(False)
+    decimals = text.str.match(r"[-+]?\d{1,3}(\.?\d{3})*,\d+%?$").fillna(False)
+    if (commas & ~thousands.astype(bool) & decimals.astype(bool)).any():
+        text = text.str.replace(".", "", regex=False)
+        return text.str.replace(",", ".", regex=False)
+    return text.str.replace(",", "", regex=False)
+
+
+def flags(column: pd.Series) -> np.ndarray:
+    """True where a column is true, false where it is false or missing.
+
+    Examples:
+        >>> flags(pd.Series([True, None, False], dtype="boolean")).tolist()
+        [True, False, False]
+    """
+    return column.eq(True).to_numpy(dtype=bool, na_value=False)
 
 
 def call_flags(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,23 @@
-"""Contract symbols of the Options Clearing Corporation, and what their roots imply."""
+"""Contract symbols, and what their roots imply.
+
+Symbols of the Options Clearing Corporation ("SPXW190603C02800000") and those of the
+exchanges on which coins are traded ("BTC-26DEC25-100000-C").
+"""
 
 import re
 from dataclasses import dataclass
 
 import pandas as pd
 
-from relu_options.market_data.clocks import SETTLEMENT_TIMES
+from relu_options.market_data.clocks import COIN_SETTLEMENT, SETTLEMENT_TIMES
 
-_SYMBOL = r"^\s*\^?([A-Z][A-Z0-9.]{0,5})\s*(\d{6})([CP])(\d{8})\s*$"
+_SYMBOL = r"^\s*(?:O:|[\^.])?([A-Z][A-Z0-9.]{0,5}?)\s*(\d{6})([CP])(\d{8})\s*$"
+_COIN_SYMBOL = (
+    r"^\s*([A-Z0-9]+)(?:[-_](USD|USDC|USDT))?"  # Deribit, OKX, Bybit, Binance
+    r"-(\d{1,2}[A-Z]{3}\d{2}|\d{6})-(\d+(?:[.D]\d+)?)-([CP])(?:-(USD|USDC|USDT))?\s*$"
+)
+_COIN_ROOT = r"([A-Z0-9]+)-(USD|USDC|USDT)"
+_ADJUSTED_ROOT = r"[A-Z.]+\d"
 
 
 @dataclass(frozen=True)
@@ -16,13 +26,18 @@ class ContractRoot:
 
     Attributes:
         underlying: What the option is written on.
-        settlement: "AM" if settled on opening prices, "PM" if on the close.
+        settlement: "AM" if settled on opening prices, "PM" if on the close, "08:00 UTC"
+            for coins.
         exercise_style: "european" or "american".
+        in_coin: Whether prices are in units of the underlying.
+        adjusted: Whether a corporate action has changed what is delivered.
     """
 
     underlying: str
     settlement: str = "PM"
     exercise_style: str = "american"
+    in_coin: bool = False
+    adjusted: bool = False
 
 
 def _index_roots() -> dict[str, ContractRoot]:
@@ -51,11 +66,43 @@ CONTRACT_ROOTS = _index_roots()
 def contract_root(root: str) -> ContractRoot:
     """What a root stands for; unknown roots are American, on the stock of that name.
 
+    A root that ends in a digit is that of adjusted contracts; "BTC-USD" stands for
+    options on a coin, priced in the coin.
+
     Examples:
-        >>> contract_root("SPXW")
-        ContractRoot(underlying='SPX', settlement='PM', exercise_style='european')
+        >>> contract_root("SPXW").settlement, contract_root("SPXW").exercise_style
+        ('PM', 'european')
+        >>> contract_root("AAPL1").underlying, contract_root("AAPL1").adjusted
+        ('AAPL', True)
+        >>> contract_root("BTC-USD").in_coin, contract_root("BTC-USDC").in_coin
+        (True, False)
     """
-    return CONTRACT_ROOTS.get(root) or ContractRoot(root)
+    if root in CONTRACT_ROOTS:
+        return CONTRACT_ROOTS[root]
+    coin = re.fullmatch(_COIN_ROOT, root)
+    if coin:
+        in_coin = coin[2] == "USD"
+        return ContractRoot(coin[1], COIN_SETTLEMENT, "european", in_coin=in_coin)
+    if re.fullmatch(_ADJUSTED_ROOT, root):
+        return ContractRoot(root[:-1], adjusted=True)
+    return ContractRoot(root)
+
+
+def index_terms(underlying: str) -> ContractRoot | None:
+    """Terms that all contracts on a US index share; None for what is not one.
+
+    Examples:
+        >>> index_terms("VIX").settlement, index_terms("SPX").settlement
+        ('AM', 'PM')
+        >>> index_terms("SPY") is None
+        True
+    """
+    roots = [one for one in CONTRACT_ROOTS.values() if one.underlying == underlying]
+    if not roots:
+        return None
+    clocks = {one.settlement for one in roots}
+    clock = clocks.pop() if len(clocks) == 1 else "PM"
+    return ContractRoot(underlying, clock, roots[0].exercise_style)
 
 
 def parse_contracts(symbols: pd.Series) -> pd.DataFrame:
@@ -63,29 +110,59 @@ def parse_contracts(symbols: pd.Series) -> pd.DataFrame:
 
     Args:
         symbols: Symbols such as `"SPXW190603C02800000"`: a root, the expiry as year,
-            month and day, C or P, and the strike in thousandths.
+            month and day, C or P, and the strike in thousandths; or such as
+            `"BTC-26DEC25-100000-C"` and `"BTC-USD-251226-100000-C"`, on coins.
 
     Returns:
         Columns `root`, `expiry`, `option_type`, `strike`, with the index of `symbols`;
-        missing where a symbol is not of this form.
+        missing where a symbol is not of these forms.
 
     Examples:
-        >>> symbols = pd.Series(["SPXW190603C02800000", "SPY 21 Jan 29 P345"])
+        >>> symbols = pd.Series(["SPXW190603C02800000", "SPY 21 Jan 29 P345",
+        ...                      "ETH-26DEC25-4000-P"])
         >>> print(parse_contracts(symbols).to_string())
-           root     expiry option_type  strike
-        0  SPXW 2019-06-03        call  2800.0
-        1   NaN        NaT         NaN     NaN
+              root     expiry option_type  strike
+        0     SPXW 2019-06-03        call  2800.0
+        1      NaN        NaT         NaN     NaN
+        2  ETH-USD 2025-12-26         put  4000.0
     """
-    parts = symbols.astype("str").str.upper().str.extract(_SYMBOL)
-    expiry = pd.to_datetime(parts[1], format="%y%m%d", errors="coerce")
+    text = symbols.astype("str").str.upper()
+    parts = text.str.extract(_SYMBOL)
+    root, expiry = parts[0], pd.to_datetime(parts[1], format="%y%m%d", errors="coerce")
+    kind, strike = parts[2], pd.to_numeric(parts[3]) / 1000.0
+    if expiry.isna().any():
+        coins = text.where(expiry.isna()).str.extract(_COIN_SYMBOL)
+        dates = pd.to_datetime(coins[2], format="%d%b%y", errors="coerce")
+        numbered = pd.to_datetime(coins[2], format="%y%m%d", errors="coerce")
+        # "BTC-250908-..." without a currency is Binance's, in USDT.
+        currency = coins[1].where(coins[1].notna(), coins[5])
+        currency = currency.where(currency.notna(), "USD")
+        bare = numbered.notna() & coins[1].isna() & coins[5].isna()
+        names = coins[0] + "-" + currency.where(~bare, "USDT")
+        root = root.where(root.notna(), names)
+        expiry = expiry.where(expiry.notna(), dates.where(dates.notna(), numbered))
+        kind = kind.where(kind.notna(), coins[4])
+        level = pd.to_numeric(coins[3].str.replace("D", "."))
+        strike = strike.where(strike.notna(), level)
     return pd.DataFrame(
         {
-            "root": parts[0],
+            "root": root,
             "expiry": expiry,
-            "option_type": parts[2].map({"C": "call", "P": "put"}),
-            "strike": pd.to_numeric(parts[3]) / 1000.0,
+            "option_type": kind.map({"C": "call", "P": "put"}),
+            "strike": strike,
         }
     ).where(expiry.notna())
+
+
+def is_contract(symbol: object) -> bool:
+    """Whether a text is a contract symbol.
+
+    Examples:
+        >>> is_contract("O:SPXW190603C02800000"), is_contract("SPXW")
+        (True, False)
+    """
+    text = str(symbol).upper()
+    return bool(re.match(_SYMBOL, text) or re.match(_COIN_SYMBOL, text))
 
 
 def root_of(symbol: object) -> str | None:
@@ -95,11 +172,13 @@ def root_of(symbol: object) -> str | None:
 
 
 def settlement_of(value: object) -> str | None:
-    """What a table says of a settlement, as "AM" or "PM", or None.
+    """What a table says of a settlement, as "AM", "PM" or "08:00 UTC", or None.
 
     Examples:
         >>> [settlement_of(value) for value in ("am", "P.M.", True, None)]
         ['AM', 'PM', None, None]
     """
+    if str(value).strip() in SETTLEMENT_TIMES:
+        return str(value).strip()
     text = re.sub(r"[^A-Z]", "", str(value).upper())
-    return text if text in SETTLEMENT_TIMES else None
+    return text if text in ("AM", "PM") else None

@@ -1,82 +1,44 @@
-"""The layouts in which chains come, and the registry that recognises them.
+"""What a layout is, and the registry that recognises the layout of a source.
 
 A layout turns a file or a table into one row per option with canonical column names
 (`relu_options.market_data.columns`); values stay as they came. What all layouts share -
-contract symbols, dates, clocks, numbers, cleaning - is done once, after the layout, by
-`relu_options.market_data.canonical`.
+contract symbols, dates, clocks, numbers, units, cleaning - is done once, after the
+layout, by `relu_options.market_data.canonical`.
+
+Most layouts are a `TableLayout`: a list of names. The vendors' are in
+`relu_options.market_data.vendors`.
 """
 
-import gzip
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import pandas as pd
 
-from relu_options.errors import QuoteError
-from relu_options.market_data.clocks import MARKET_TIMEZONE
-from relu_options.market_data.columns import match_columns
+from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
+from relu_options.market_data.columns import LAST_PRICES, match_columns, numbers
+from relu_options.market_data.sources import ChainSource, column_key
 
-_HEAD_LINES = 12
-_LAST_TRADE = pd.Timedelta(hours=16, minutes=15)
-
-
-@dataclass(frozen=True, eq=False)
-class ChainSource:
-    """What a user handed in: a file or a table.
-
-    Attributes:
-        path: The file, or None.
-        table: The table, or None for a file.
-        head: The first lines of a text file.
-        columns: Names of columns that the user gave.
-
-    Examples:
-        >>> source = ChainSource(path=None, table=pd.DataFrame({"strike": [100.0]}))
-        >>> source.read()
-           strike
-        0   100.0
-    """
-
-    path: Path | None
-    table: pd.DataFrame | None
-    head: tuple[str, ...] = ()
-    columns: Mapping[str, Hashable] | None = None
-
-    def read(self, *, skiprows: int = 0) -> pd.DataFrame:
-        """The table, read from the file where there is one.
-
-        Raises:
-            QuoteError: If the file holds no table.
-        """
-        if self.table is not None:
-            return self.table
-        if self.path is None:
-            raise ValueError("a source needs a path or a table")
-        if self.path.suffix == ".parquet":
-            try:
-                return pd.read_parquet(self.path)
-            except ImportError as error:
-                raise ImportError(
-                    "Parquet files need pyarrow: pip install relu_options[parquet]"
-                ) from error
-        try:
-            return pd.read_csv(self.path, skiprows=skiprows)
-        except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-            raise QuoteError(
-                f"{self.path} holds no table of quotes: {error}"
-            ) from error
+_PRICES = ["bid", "ask", "mid"]
 
 
 @dataclass(frozen=True, eq=False)
 class LayoutRows:
     """What a layout makes of a source.
 
+    Besides canonical columns, rows may have `nonstandard` (true where a contract does
+    not deliver the usual), `days_to_expiry`, and any of `OPTIONAL_COLUMNS`.
+
     Attributes:
         rows: One row per option, some of the canonical columns, values as they came.
         notes: What was assumed or found, for the report.
-        quote_time: Where the source states it outside of the table.
+        quote_time: Where the source states it outside of the table, or implies it.
+        inferred: Whether the quote time is only implied, say by the last trade.
+        timezone: Of times without one, and of the market's close.
+        us_listed: Whether underlyings are US tickers, whose options are American unless
+            on an index.
 
     Examples:
         >>> made = LayoutRows(pd.DataFrame({"strike": [100.0]}), notes=("no types",))
@@ -87,11 +49,31 @@ class LayoutRows:
     rows: pd.DataFrame
     notes: tuple[str, ...] = ()
     quote_time: object = None
+    inferred: bool = False
+    timezone: str = MARKET_TIMEZONE
+    us_listed: bool = False
+
+
+class AnyLayout(Protocol):
+    """Whatever has a name, recognises sources, and reads them."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        ...
+
+    def recognises(self, source: ChainSource, /) -> bool:
+        """Whether a source is of this layout."""
+        ...
+
+    def read(self, source: ChainSource, /) -> LayoutRows:
+        """The rows of a source."""
+        ...
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A way in which chains are written down.
+    """A way in which chains are written down, given as two functions.
 
     Attributes:
         name: What users call it, as in `read_chain(..., layout="cboe")`.
@@ -101,6 +83,7 @@ class Layout:
     Examples:
         A layout of files whose name says what they are.
 
+        >>> from pathlib import Path
         >>> layout = Layout("broker",
         ...                 lambda source: "broker" in getattr(source.path, "name", ""),
         ...                 lambda source: LayoutRows(source.read(skiprows=2)))
@@ -113,10 +96,190 @@ class Layout:
     read: Callable[[ChainSource], LayoutRows] = field(repr=False)
 
 
-_LAYOUTS: dict[str, Layout] = {}
+@dataclass(frozen=True)
+class TableLayout:
+    """A layout given as a list of names: which column means what, in which unit.
+
+    Names are compared in lower case and without anything but letters and digits, so
+    `"[QUOTE_DATE]"`, `" quote_date"` and `"quoteDate"` are one.
+
+    Attributes:
+        name: What users call it.
+        signature: Columns that together only this layout has.
+        columns: Canonical names, each with the layout's own, or several of which the
+            first that is there counts.
+        calls: The same for the columns of the calls, where a row holds a call and a
+            put.
+        puts: The same for those of the puts.
+        values: What holds for all rows: `{"currency": "INR"}`.
+        strike_scale: By what strikes are divided.
+        price_scale: By what prices are divided.
+        missing: Numbers that stand for a missing one.
+        snapshot: When within the day quotes are taken, "15:45", where the table has
+            dates only; the close if None.
+        timezone: Of times without one, and of the market's close.
+        us_listed: Whether underlyings are US tickers.
+        empty_bid_is_zero: Whether a missing bid beside an ask says that nobody bids.
+        underlying_in_name: Pattern of the underlying in names of files.
+        prepare: What else is done to the table, its columns already in lower case.
+        notes: For the report.
+
+    Examples:
+        >>> layout = TableLayout(
+        ...     "thousandths", signature=("strike_price", "best_offer"),
+        ...     columns={"strike": "strike_price", "bid": "best_bid",
+        ...              "ask": "best_offer", "expiry": "exdate"},
+        ...     strike_scale=1000.0)
+        >>> table = pd.DataFrame({"strike_price": [100_000], "best_bid": [5.0],
+        ...                       "best_offer": [5.2], "exdate": ["2019-06-21"]})
+        >>> source = ChainSource(path=None, table=table)
+        >>> layout.recognises(source)
+        True
+        >>> print(layout.read(source).rows)
+           strike  bid  ask      expiry
+        0   100.0  5.0  5.2  2019-06-21
+    """
+
+    name: str
+    signature: tuple[str, ...]
+    columns: Mapping[str, str | tuple[str, ...]] = field(repr=False)
+    calls: Mapping[str, str] | None = field(default=None, repr=False)
+    puts: Mapping[str, str] | None = field(default=None, repr=False)
+    values: Mapping[str, object] = field(default_factory=dict, repr=False)
+    strike_scale: float = 1.0
+    price_scale: float = 1.0
+    missing: tuple[float, ...] = ()
+    snapshot: str | None = None
+    timezone: str = MARKET_TIMEZONE
+    us_listed: bool = False
+    empty_bid_is_zero: bool = False
+    underlying_in_name: str | None = None
+    prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = field(
+        default=None, repr=False
+    )
+    notes: tuple[str, ...] = ()
+
+    def recognises(self, source: ChainSource) -> bool:
+        """Whether the table has all columns of the signature."""
+        return source.has(*self.signature)
+
+    def read(self, source: ChainSource) -> LayoutRows:
+        """The rows of a table, with canonical names."""
+        table = keyed_columns(source.read(skiprows=source.header))
+        if self.prepare is not None:
+            table = self.prepare(table)
+        notes = list(self.notes)
+        if self.calls is None or self.puts is None:
+            rows = self._renamed(table, self.columns)
+        else:
+            rows = self._both_sides(table)
+        for name, value in self.values.items():
+            rows[name] = value  # type: ignore[call-overload]
+        if self.underlying_in_name is not None and source.path is not None:
+            found = re.search(self.underlying_in_name, source.path.name.lower())
+            if found:
+                rows["underlying"] = found[1].upper()
+        for name in rows.columns.intersection([*_PRICES, "implied_volatility"]):
+            rows[name] = self._without_placeholders(rows[name])
+        if self.strike_scale != 1.0:
+            rows["strike"] = numbers(rows["strike"]) / self.strike_scale
+            notes.append(f"{self.name}: strikes divided by {self.strike_scale:g}")
+        if self.price_scale != 1.0:
+            for name in rows.columns.intersection(_PRICES):
+                rows[name] = numbers(rows[name]) / self.price_scale
+            notes.append(f"{self.name}: prices divided by {self.price_scale:g}")
+        if self.empty_bid_is_zero and {"bid", "ask"} <= set(rows.columns):
+            notes.extend(fill_bids(rows))
+        if self.snapshot is not None and "quote_time" in rows:
+            rows["quote_time"] = _at_time(rows["quote_time"], self.snapshot)
+        return LayoutRows(
+            rows, tuple(notes), timezone=self.timezone, us_listed=self.us_listed
+        )
+
+    def _renamed(
+        self, table: pd.DataFrame, names: Mapping[str, str | tuple[str, ...]]
+    ) -> pd.DataFrame:
+        """The columns that are there, under their canonical names."""
+        found = {}
+        for canonical, own in names.items():
+            choices = (own,) if isinstance(own, str) else own
+            present = [key for key in map(column_key, choices) if key in table]
+            if present:
+                found[canonical] = table[present[0]]
+        return pd.DataFrame(found, index=table.index)
+
+    def _both_sides(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Calls, then puts, labelled by the row that each comes from."""
+        sides = []
+        for option_type, names in (("call", self.calls), ("put", self.puts)):
+            side = self._renamed(table, {**self.columns, **(names or {})})
+            side["option_type"] = option_type
+            side.index = side.index.astype("str") + f" {option_type}"
+            sides.append(side)
+        return pd.concat(sides)
+
+    def _without_placeholders(self, column: pd.Series) -> pd.Series:
+        """A column of numbers in which placeholders are missing."""
+        if not self.missing:
+            return column
+        values = pd.Series(numbers(column), index=column.index)
+        return values.mask(values.isin(self.missing))
 
 
-def register_layout(layout: Layout) -> None:
+def keyed_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """A table under the keys of its columns, levels of its index among them.
+
+    Where several columns have one key, the first keeps it and others get a number.
+
+    Examples:
+        >>> list(keyed_columns(pd.DataFrame([[1, 2]], columns=["Size", "size"])))
+        ['size', 'size1']
+    """
+    named = [name for name in table.index.names if isinstance(name, str)]
+    extra = {
+        name: table.index.get_level_values(str(name))
+        for name in named
+        if name not in table.columns
+    }
+    keyed = table.assign(**{str(key): value for key, value in extra.items()})
+    seen: dict[str, int] = {}
+    keys = []
+    for name in keyed.columns:
+        key = column_key(name)
+        count = seen.get(key, 0)
+        seen[key] = count + 1
+        keys.append(f"{key}{count}" if count else key)
+    keyed.columns = pd.Index(keys)
+    return keyed
+
+
+def fill_bids(rows: pd.DataFrame) -> list[str]:
+    """Zero where nobody bids for what is offered, in place, with a note.
+
+    Examples:
+        >>> rows = pd.DataFrame({"bid": [None, 1.0], "ask": [0.1, 1.2]})
+        >>> fill_bids(rows), rows["bid"].tolist()
+        (['1 rows have no bid beside an ask: nobody bids, so it is zero'], [0.0, 1.0])
+    """
+    bid, ask = numbers(rows["bid"]), numbers(rows["ask"])
+    nobody = np.isnan(bid) & (ask > 0.0)
+    rows["bid"] = np.where(nobody, 0.0, bid)
+    count = int(nobody.sum())
+    if not count:
+        return []
+    return [f"{count:,} rows have no bid beside an ask: nobody bids, so it is zero"]
+
+
+def _at_time(dates: pd.Series, clock: str) -> pd.Series:
+    """Dates at a time of the day; times stay as they are."""
+    known = {value: as_date(value) for value in dates.dropna().unique()}
+    return dates.map(known) + pd.Timedelta(f"{clock}:00")
+
+
+_LAYOUTS: dict[str, AnyLayout] = {}
+
+
+def register_layout(layout: AnyLayout) -> None:
     """Add a layout to those that `read_chain` recognises.
 
     Layouts are tried from the one registered last to the first, "tidy", which takes any
@@ -125,13 +288,11 @@ def register_layout(layout: Layout) -> None:
     Examples:
         Prices in units of 1/10000.
 
-        >>> def read(source):
-        ...     table = source.read()
-        ...     return LayoutRows(table.assign(bid=table["bid"] / 1e4,
-        ...                                    ask=table["ask"] / 1e4))
-        >>> register_layout(Layout("scaled", lambda source: False, read))
-        >>> layout_names()
-        ['scaled', 'cboe', 'tidy']
+        >>> register_layout(TableLayout(
+        ...     "scaled", signature=("K", "bid_e4", "ask_e4"), price_scale=1e4,
+        ...     columns={"strike": "K", "bid": "bid_e4", "ask": "ask_e4"}))
+        >>> layout_names()[0]
+        'scaled'
         >>> unregister_layout("scaled")
     """
     unregister_layout(layout.name)
@@ -147,13 +308,13 @@ def layout_names() -> list[str]:
     """Names of the registered layouts, in the order in which they are tried.
 
     Examples:
-        >>> layout_names()
-        ['cboe', 'tidy']
+        >>> layout_names()[-1]
+        'tidy'
     """
     return list(reversed(_LAYOUTS))
 
 
-def find_layout(source: ChainSource, name: str | None = None) -> Layout:
+def find_layout(source: ChainSource, name: str | None = None) -> AnyLayout:
     """The layout of that name, or the first that recognises the source.
 
     Raises:
@@ -170,31 +331,6 @@ def find_layout(source: ChainSource, name: str | None = None) -> Layout:
     )
 
 
-def open_source(
-    source: str | Path | pd.DataFrame, columns: Mapping[str, Hashable] | None = None
-) -> ChainSource:
-    """A source from what a user handed in.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        TypeError: If `source` is neither a path nor a DataFrame.
-    """
-    if isinstance(source, pd.DataFrame):
-        return ChainSource(None, source, columns=columns)
-    if not isinstance(source, str | Path):
-        raise TypeError(
-            f"a chain is read from a path or a DataFrame, not {type(source).__name__}"
-        )
-    path = Path(source)
-    if path.suffix == ".parquet":
-        path.stat()
-        return ChainSource(path, None, columns=columns)
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
-        head = tuple(line for line, _ in zip(file, range(_HEAD_LINES), strict=False))
-    return ChainSource(path, None, head, columns)
-
-
 def _always(source: ChainSource) -> bool:
     """Any table may be tidy."""
     return True
@@ -202,96 +338,18 @@ def _always(source: ChainSource) -> bool:
 
 def _read_tidy(source: ChainSource) -> LayoutRows:
     """One row per option; columns found by name."""
-    table = source.read()
+    table = source.read(skiprows=source.header if source.head else 0)
     names = match_columns(table, source.columns)
+    notes = []
+    quoted = {"bid", "ask", "implied_volatility"} & names.keys()
+    if "mid" in names and column_key(names["mid"]) in LAST_PRICES:
+        if quoted:
+            del names["mid"]
+        else:
+            notes.append(f"no quotes: prices are {names['mid']!r}, of whatever time")
     rows = table[list(names.values())].copy(deep=False)
     rows.columns = list(names)
-    return LayoutRows(rows)
-
-
-_CBOE_FIELDS = {
-    "bid": "bid",
-    "ask": "ask",
-    "vol": "volume",
-    "volume": "volume",
-    "openint": "open_interest",
-    "openinterest": "open_interest",
-    "iv": "implied_volatility",
-}
-
-
-def _cboe_header(source: ChainSource) -> int | None:
-    """The line on which the table of a Cboe download starts, or None."""
-    lines = source.head
-    if source.table is not None:
-        lines = (",".join(map(str, source.table.columns)),)
-    for at, line in enumerate(lines):
-        if {"calls", "puts", "strike"} <= set(line.strip().lower().split(",")):
-            return at
-    return None
-
-
-def _is_cboe(source: ChainSource) -> bool:
-    """Calls on the left, puts on the right, the strike between them."""
-    return _cboe_header(source) is not None
-
-
-def _read_cboe(source: ChainSource) -> LayoutRows:
-    """The delayed quotes of Cboe's website, with or without their preamble lines.
-
-    The vendor's implied volatilities are left out: they are not quotes.
-    """
-    header = _cboe_header(source) or 0
-    table = source.read(skiprows=header)
-    titles = [re.sub(r"[^a-z]", "", str(name).lower()) for name in table.columns]
-    calls, strike, puts = (titles.index(name) for name in ("calls", "strike", "puts"))
-    expiry = next((at for at in range(calls) if titles[at].startswith("expir")), None)
-    sides = []
-    for option_type, first, end in (
-        ("call", calls, strike),
-        ("put", puts, len(titles)),
-    ):
-        side = {"contract": table.iloc[:, first], "strike": table.iloc[:, strike]}
-        if expiry is not None:
-            side["expiry"] = table.iloc[:, expiry]
-        for at in range(first + 1, end):
-            name = _CBOE_FIELDS.get(titles[at])
-            if name is not None and name != "implied_volatility":
-                side[name] = table.iloc[:, at]
-        sides.append(pd.DataFrame(side).assign(option_type=option_type))
-    rows = pd.concat(sides, ignore_index=True)
-    rows.index = pd.Index(rows["contract"], name="contract")
-    preamble = " ".join(source.head[:header])
-    price = re.search(r"(?:\),|Last:\s*)\s*\"?([0-9][0-9.]*)", preamble)
-    if price:
-        rows["underlying_price"] = float(price[1])
-    quote_time, notes = _cboe_quote_time(preamble)
-    return LayoutRows(rows, notes, quote_time)
-
-
-def _cboe_quote_time(preamble: str) -> tuple[pd.Timestamp | None, tuple[str, ...]]:
-    """The time in a preamble; moved back to the last close if the market was shut."""
-    found = re.search(
-        r"([A-Z][a-z]+ \d{1,2},? \d{4}) (?:@|at) (\d{1,2}:\d{2}(?: ?[AP]M)?)", preamble
-    )
-    if not found:
-        return None, ()
-    stamp = pd.Timestamp(f"{found[1]} {found[2]}").tz_localize(MARKET_TIMEZONE)
-    day = stamp.normalize()
-    close = day.tz_localize(None) + _LAST_TRADE
-    while close.weekday() > 4 or close.tz_localize(MARKET_TIMEZONE) > stamp:
-        close -= pd.Timedelta(days=1)
-    last = close.tz_localize(MARKET_TIMEZONE)
-    opened = last.normalize().tz_localize(None) + pd.Timedelta(hours=9, minutes=30)
-    trading = stamp.weekday() < 5 and (opened.time() <= stamp.time() <= close.time())
-    if trading:
-        return stamp, ()
-    note = (
-        f"stamped {stamp:%Y-%m-%d %H:%M} New York, when the market was closed: taken "
-        f"as its last close, {last:%Y-%m-%d %H:%M}"
-    )
-    return last, (note,)
+    return LayoutRows(rows, tuple(notes))
 
 
 register_layout(Layout("tidy", _always, _read_tidy))
-register_layout(Layout("cboe", _is_cboe, _read_cboe))

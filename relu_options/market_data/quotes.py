@@ -11,32 +11,45 @@ import pandas as pd
 from relu_options import black_scholes
 from relu_options.errors import QuoteError
 from relu_options.market_data.cleaning import (
+    PLACEHOLDER_BELOW,
     QuoteReport,
+    contradicting_rows,
     duplicated_rows,
     mark,
     quote_faults,
 )
+from relu_options.market_data.clocks import expiry_time, years_between
 from relu_options.market_data.columns import (
     call_flags,
     column_of,
     match_columns,
     numbers,
 )
-from relu_options.market_data.parity import ParityEstimate, forward_from_parity
+from relu_options.market_data.parity import (
+    PRIOR_RATE,
+    PRIOR_RATE_DEVIATION,
+    ParityEstimate,
+    forward_from_parity,
+)
 from relu_options.market_data.terms import ContractTerms, contract_terms, only_value
+from relu_options.market_data.units import PERCENT_ABOVE, VolatilityUnit
 
 if TYPE_CHECKING:
     from relu_options.market_data.chain import OptionChain
 
 LEAST_STRIKES = 3
-PERCENT_ABOVE = 4.0
-"""Median above which volatilities are taken as percent: 4 is 400 % or 4 %."""
 
 _NOTED_VOLATILITY = 1.5  # above it, fractions may be percent: 2 is 200 % or 2 %
 _MOST_CONTRADICTING = 0.2  # of the strikes: beyond it, the table mixes two expiries
 _TOLERANCE = 1e-9  # of the forward, for the bounds on a price
-
-VolatilityUnit = Literal["auto", "fraction", "percent"]
+_LONGEST = 50.0  # years: a longer time to expiry is one in days
+_HIGHEST_RATE = 0.5  # per year, that a discount factor may imply
+_LOWEST_RATE = -0.1
+_RATE_SLACK = 0.01
+_MOST_AT_ODDS = 5.0  # times what the dates say, for a time to expiry given
+_NEAR_DEVIATIONS = 0.25  # from the money: American pairs that tell the forward
+_LEAST_NEAR_PAIRS = 4
+_STRADDLE = 0.8  # of a deviation: what a straddle at the money costs
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +200,12 @@ def prepare_quotes(
     out-of-the-money option. A bid of zero is a quote; a missing bid or ask is unknown,
     and its row dropped.
 
+    American options are worth more than European ones by the right to exercise early,
+    which is least out of the money: only such quotes are used. Parity then tells the
+    forward, from the pairs within a quarter of a deviation of the money, but not the
+    discount factor (its slope holds the right too): it is that of an assumed rate of
+    2 % unless given. The report says so.
+
     Args:
         quotes: One row per option, or a chain with one slice. It is not modified.
         forward: Forward price of the underlying at this expiry, in currency units.
@@ -208,7 +227,8 @@ def prepare_quotes(
             implied, or fewer than three strikes can be used; and, with
             `on_bad_quotes="raise"`, if any row is bad. The message names rows.
         TypeError: If `quotes` is neither a DataFrame nor a chain.
-        ValueError: If a number given is not positive.
+        ValueError: If a number given is not positive, or makes no sense: a time to
+            expiry of 365 "years", a discount factor that implies 500 % a year.
 
     Examples:
         >>> quotes = pd.DataFrame({"K": [80.0, 90.0, 100.0, 110.0, 110.0, 120.0],
@@ -228,7 +248,7 @@ def prepare_quotes(
           dropped 1: bid above ask: 5: call 120 (0.1 / 0)
           set aside 1: in the money, at a strike whose out-of-the-money quote is used
     """
-    _check_request(
+    _check_request(  # what can be judged without the table
         volatility_unit,
         on_bad_quotes,
         forward=forward,
@@ -257,6 +277,12 @@ def prepare_quotes(
         is_slice=is_slice,
         notes=notes,
     )
+    stated_discount = discount_factor
+    if discount_factor is None:
+        stated_discount = _constant(frame, names, "discount_factor")
+    _check_terms(terms, stated_discount, time_to_expiry)
+    if is_slice and volatility_unit == "auto":
+        volatility_unit = "fraction"  # a chain has converted them
     if "strike" not in names:
         raise QuoteError(
             f"quotes need a column 'strike'; the table has {list(frame.columns)}; "
@@ -268,20 +294,21 @@ def prepare_quotes(
     codes = quote_faults(
         strike=strike, bid=values.bid, ask=values.ask, type_known=type_known
     )
+    if values.volatility is not None:
+        mark(codes, values.volatility < PLACEHOLDER_BELOW, "placeholder_volatility")
     keys = strike if is_call is None else np.where(is_call, strike, -strike)
     types_known = is_call is not None or values.volatility is not None
     _mark_duplicates(codes, keys, values, types_known=types_known)
     forward, discount_factor, parity = _forward_and_discount(
         _constant(frame, names, "forward") if forward is None else forward,
-        _constant(frame, names, "discount_factor")
-        if discount_factor is None
-        else discount_factor,
+        stated_discount,
         terms,
         strike,
         is_call,
         values,
         codes,
         notes,
+        spot=_spot(frame, names),
     )
     is_out = strike >= forward  # whether the call is out of the money
     if is_call is None:
@@ -303,6 +330,8 @@ def prepare_quotes(
         quoted = _find(strike[outside], strike) >= 0
         mark(codes, inside & quoted, "in_the_money")
         mark(codes, inside & (values.ask <= intrinsic), "below_intrinsic")
+        if terms.american:
+            mark(codes, inside, "american_in_the_money")
 
     report = QuoteReport(
         labels=frame.index,
@@ -477,15 +506,9 @@ def _mark_duplicates(
     repeated = duplicated_rows(codes, keys, values.ask - values.bid)
     if not repeated.any():
         return
-    used = np.flatnonzero(codes == 0)
-    kept = used[~repeated[used]]
-    kept = kept[np.argsort(keys[kept])]
-    again = np.flatnonzero(repeated)
-    first = kept[np.searchsorted(keys[kept], keys[again])]
-    differs = (values.bid[again] != values.bid[first]) | (
-        values.ask[again] != values.ask[first]
-    )
-    contradicting = np.unique(keys[again[differs]])
+    kept = np.flatnonzero((codes == 0) & ~repeated)
+    differs = contradicting_rows(codes, keys, values.bid, values.ask, repeated)
+    contradicting = np.unique(keys[differs])
     if len(contradicting) > max(_MOST_CONTRADICTING * len(kept), 1):
         shown = ", ".join(f"{strike:.10g}" for strike in sorted(abs(contradicting))[:3])
         several = (
@@ -512,6 +535,7 @@ def _forward_and_discount(
     values: _Values,
     codes: np.ndarray,
     notes: list[str],
+    spot: float | None = None,
 ) -> tuple[float, float, ParityEstimate | None]:
     """What was given, and by parity what was not."""
     call = put = np.zeros(0, dtype=np.intp)
@@ -525,6 +549,8 @@ def _forward_and_discount(
             low = strike[call] + (values.bid[call] - values.ask[put]) / discount_factor
             high = strike[call] + (values.ask[call] - values.bid[put]) / discount_factor
             notes.extend(_parity_note(float(forward), low, high))
+        if values.volatility is None and terms.american:
+            notes.append("American options: fitted from out-of-the-money quotes")
         return float(forward), float(discount_factor), None
     if forward is not None and len(call) < LEAST_STRIKES:
         notes.append("no discount factor: taken as 1; pass `discount_factor=`")
@@ -534,23 +560,111 @@ def _forward_and_discount(
         if values.volatility is not None:
             why = "quotes are volatilities"
         raise QuoteError(f"the forward cannot be implied, since {why}; pass `forward=`")
+    years = terms.time_to_expiry
+    if terms.american:
+        every = len(call)
+        call, put = _near_the_money(strike, values.mid, call, put)
+        told = "forward"
+        if discount_factor is None:
+            discount_factor = float(np.exp(-PRIOR_RATE * years))
+            told = (
+                f"discount factor from an assumed rate of {PRIOR_RATE:.0%} ± "
+                f"{PRIOR_RATE_DEVIATION:.0%}, forward"
+            )
+        if len(call) == 0 and forward is None and spot is not None:
+            notes.append(
+                f"American options: {told} from the underlying's price, {spot:.8g}, "
+                "without dividends, since no strike has both a call and a put; pass "
+                "`forward=` and `discount_factor=` if you know them"
+            )
+            return spot / discount_factor, discount_factor, None
+        notes.append(
+            f"American options: fitted from out-of-the-money quotes; {told} by parity "
+            f"of the {len(call)} of {every} pairs nearest the money, where it nearly "
+            "holds; pass `forward=` and `discount_factor=` if you know them"
+        )
+        if forward is not None:
+            return float(forward), discount_factor, None
     parity = forward_from_parity(
         strike=strike[call],
         call_bid=values.bid[call],
         call_ask=values.ask[call],
         put_bid=values.bid[put],
         put_ask=values.ask[put],
-        time_to_expiry=terms.time_to_expiry,
+        time_to_expiry=years,
         forward=forward,
         discount_factor=discount_factor,
     )
-    if terms.american:
-        notes.append(
-            "American options: parity holds only nearly, so the forward and the "
-            "discount factor are approximate"
-        )
     notes.extend(parity.notes)
     return parity.forward, parity.discount_factor, parity
+
+
+def _near_the_money(
+    strike: np.ndarray, mid: np.ndarray, call: np.ndarray, put: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs within a quarter of a deviation of the money, or the nearest four.
+
+    The money is where calls and puts swap ranks: most calls below it are worth more
+    than their puts, most above it less. A deviation is what the straddle there says.
+    """
+    if len(call) <= _LEAST_NEAR_PAIRS:
+        return call, put
+    order = np.argsort(strike[call])
+    call, put = call[order], put[order]
+    k, above = strike[call], mid[call] > mid[put]
+    right = np.concatenate([[0], np.cumsum(above)]) + np.concatenate(
+        [np.cumsum((~above)[::-1])[::-1], [0]]
+    )
+    at = min(max(int(np.argmax(right)), 1), len(k) - 1)
+    money = 0.5 * (k[at - 1] + k[at])
+    straddle = np.median((mid[call] + mid[put])[max(at - 2, 0) : at + 2])
+    distance = np.abs(k - money)
+    reach = max(
+        _NEAR_DEVIATIONS * straddle / _STRADDLE,
+        float(np.partition(distance, _LEAST_NEAR_PAIRS - 1)[_LEAST_NEAR_PAIRS - 1]),
+    )
+    near = distance <= reach
+    return call[near], put[near]
+
+
+def _spot(frame: pd.DataFrame, names: Mapping[str, Hashable]) -> float | None:
+    """The median price of the underlying, if the table has one."""
+    if "underlying_price" not in names:
+        return None
+    price = numbers(column_of(frame, names["underlying_price"]))
+    price = price[price > 0.0]
+    return float(np.median(price)) if len(price) else None
+
+
+def _check_terms(
+    terms: ContractTerms, discount_factor: float | None, years_given: float | None
+) -> None:
+    """Raise `ValueError` where a number given cannot be what it is called."""
+    years = terms.time_to_expiry
+    if years > _LONGEST:
+        raise ValueError(
+            f"`time_to_expiry` of {years:.6g} years: it is in years, so "
+            f"{years:.6g} days are {years / 365.0:.4g}"
+        )
+    if years_given is not None and terms.expiry is not None and terms.quote_time:
+        dated = years_between(
+            terms.quote_time, expiry_time(terms.expiry, terms.settlement or "PM")
+        )
+        if dated > 0.0 and not (1.0 / _MOST_AT_ODDS < years / dated < _MOST_AT_ODDS):
+            raise ValueError(
+                f"`time_to_expiry` of {years:.6g} years, where the dates say "
+                f"{dated:.6g}; it is in years"
+            )
+    if discount_factor is None:
+        return
+    fall = -float(np.log(discount_factor))
+    low = _LOWEST_RATE * years - _RATE_SLACK
+    if not low <= fall <= _HIGHEST_RATE * years + _RATE_SLACK:
+        raise ValueError(
+            f"`discount_factor` of {discount_factor:.6g} over {years:.4g} years is a "
+            f"rate of {fall / years:.0%} a year; it is the price today of 1 at expiry, "
+            f"{np.exp(-0.05 * years):.4f} at 5 %"
+        )
 
 
 def _parity_note(forward: float, low: np.ndarray, high: np.ndarray) -> list[str]:

@@ -1,55 +1,105 @@
-"""From a file or a table to an option chain."""
+"""From a file, a folder or a table to option chains."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
-from relu_options.market_data.canonical import canonical_table
+from relu_options.market_data import vendors as vendors  # registers the layouts
+from relu_options.market_data.canonical import CanonicalTable, canonical_table
 from relu_options.market_data.chain import (
     OptionChain,
     quote_report,
     quoted_without_spread,
 )
-from relu_options.market_data.cleaning import duplicated_rows, mark, quote_faults
-from relu_options.market_data.layouts import find_layout, open_source
+from relu_options.market_data.cleaning import (
+    PLACEHOLDER_BELOW,
+    QuoteReport,
+    contradicting_rows,
+    duplicated_rows,
+    mark,
+    quote_faults,
+)
+from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
+from relu_options.market_data.layouts import LayoutRows, find_layout
+from relu_options.market_data.selection import (
+    Selection,
+    Wanted,
+    select_all,
+    select_one,
+    split_notes,
+)
+from relu_options.market_data.sources import (
+    FileGroup,
+    folder_groups,
+    open_source,
+    path_date,
+)
+from relu_options.market_data.units import PriceUnit, Units, VolatilityUnit
 
 
 def read_chain(
-    source: str | Path | pd.DataFrame,
+    source: str | Path | pd.DataFrame | object,
     *,
     quote_time: object = None,
+    date: object = None,
+    underlying: str | None = None,
+    expiry: object = None,
     columns: Mapping[str, Hashable] | None = None,
     layout: str | None = None,
+    underlying_price: float | None = None,
+    strike_scale: float | None = None,
+    price_unit: PriceUnit = "auto",
+    volatility_unit: VolatilityUnit = "auto",
 ) -> OptionChain:
     """Read an option chain, clean it, and keep account of every row.
 
-    The layout is recognised: the wide tables of Cboe's website (calls left, puts right,
-    with or without their preamble), or any table with one row per option, its columns
-    found by name. See `relu_options.market_data.register_layout` for more.
+    The layout is recognised: those of data vendors and exchanges
+    (`relu_options.market_data.layout_names`), or any table with one row per option, its
+    columns found by name. `relu_options.market_data.register_layout` adds one.
 
     Rows that cannot be quotes are dropped and counted (`OptionChain.report`): without
-    strike, quote or expiry, negative, crossed, repeated, expired. A bid of zero is a
-    quote; a missing bid or ask is unknown. Contract symbols win over columns that
-    disagree with them, and their roots tell AM- from PM-settled contracts.
+    strike, quote or expiry, negative, crossed, repeated, expired, of adjusted
+    contracts. A bid of zero is a quote; a missing bid or ask is unknown. Contract
+    symbols win over columns that disagree with them, and their roots tell AM- from
+    PM-settled contracts, European from American ones. What is assumed of units and
+    times is noted in the report, and can be overridden here.
 
     Args:
-        source: A CSV file (also gzipped), a Parquet file, or a DataFrame, which is not
-            modified and whose index is kept.
+        source: A file (CSV, also gzipped or zipped, Parquet, JSON), a folder of them, a
+            DataFrame, which is not modified and whose index is kept, or what yfinance's
+            `Ticker.option_chain` returns, also a list of these.
         quote_time: When the quotes were taken; needed where the source does not say.
-            Without a time zone it is New York time, and a date alone is its close: a
-            download on Saturday 18 May 2019 shows the close of "2019-05-17 16:15".
+            Without a time zone it is the market's time (New York's, unless the layout
+            says otherwise), and a date alone is its close: a download on Saturday 18
+            May 2019 shows the close of "2019-05-17 16:15".
+        date: The day whose quotes to read, where a source holds several.
+        underlying: The underlying to read, where a source holds several.
+        expiry: The expiry, for a table of one expiry that does not say it.
         columns: Names of columns that are not found: `{"strike": "K_usd"}`.
         layout: A layout's name, if it is not to be recognised.
+        underlying_price: Price of the underlying in currency units, where the table has
+            none: prices in a coin are converted with it.
+        strike_scale: By what to divide strikes; None detects scales of 100, 1000 and
+            10000 where the underlying's price is known.
+        price_unit: "coin" if prices are in units of the underlying, "currency" if not;
+            "auto" tells from symbols and from in-the-money prices.
+        volatility_unit: "percent" if 20.5 means 20.5 %, "fraction" if 0.205 does;
+            "auto" takes volatilities as percent where their median exceeds 4.
 
     Returns:
         The chain.
 
     Raises:
-        QuoteError: If columns are missing, there are no rows, or none can be used.
+        QuoteError: If columns are missing, there are no rows, none can be used, or
+            there are several quote dates or underlyings and none is chosen.
         FileNotFoundError: If there is no such file.
+        TypeError: If `source` is none of these.
+        ValueError: If there is no such layout or unit.
 
     Examples:
         >>> quotes = pd.DataFrame({"expiration": "2019-06-21", "right": ["C", "C", "P"],
@@ -62,37 +112,284 @@ def read_chain(
         0  2800.0        call  90.2  91.0
         1  2900.0        call  26.0  26.3
     """
-    opened = open_source(source, columns)
-    read = find_layout(opened, layout).read(opened)
-    if quote_time is None:
-        quote_time = read.quote_time
-    rows, stamp, notes = canonical_table(read.rows, quote_time=quote_time)
-    codes = _row_faults(rows, stamp)
-    notes = (*read.notes, *notes)
-    if codes.all():
-        report = quote_report(rows, codes, notes)
-        raise QuoteError(f"no row can be used: {report!r}".replace("\n", ";"))
-    return OptionChain(rows=rows, codes=codes, quote_time=stamp, notes=notes)
+    units = Units(strike_scale, price_unit, volatility_unit, underlying_price)
+    group = _one_group(source, date)
+    source_table = _open(
+        group, columns, layout, expiry=expiry, underlying=underlying, units=units
+    )
+    wanted = source_table.wanted(quote_time, date, underlying)
+    table = source_table.canonical.table
+    chosen = select_one(table, wanted)
+    splits = split_notes(table, wanted.timezone)
+    chosen = replace(chosen, notes=(*chosen.notes, *splits))
+    return source_table.chain(chosen)
 
 
-def _row_faults(rows: pd.DataFrame, quote_time: pd.Timestamp | None) -> np.ndarray:
-    """The rule that each canonical row falls under, as codes; 0 where it is used."""
+def read_chains(
+    source: str | Path | pd.DataFrame | object,
+    *,
+    on_bad_date: Literal["raise", "skip"] = "raise",
+    underlying: str | None = None,
+    quote_time: object = None,
+    expiry: object = None,
+    columns: Mapping[str, Hashable] | None = None,
+    layout: str | None = None,
+    underlying_price: float | None = None,
+    strike_scale: float | None = None,
+    price_unit: PriceUnit = "auto",
+    volatility_unit: VolatilityUnit = "auto",
+) -> Iterator[OptionChain]:
+    """Read all chains of a source: one for each quote date and underlying.
+
+    A folder is read date by date, as the names of its files and folders tell, so that
+    it need not fit into memory; a file is read whole.
+
+    Args:
+        source: As in `read_chain`.
+        on_bad_date: What to do where no row of a date can be used: "raise", or "skip".
+        underlying: The one underlying to read, if not all.
+        quote_time: As in `read_chain`, for a source that states no quote time.
+        expiry: As in `read_chain`.
+        columns: As in `read_chain`.
+        layout: As in `read_chain`.
+        underlying_price: As in `read_chain`.
+        strike_scale: As in `read_chain`.
+        price_unit: As in `read_chain`.
+        volatility_unit: As in `read_chain`.
+
+    Yields:
+        The chains, in the order of their dates within a file.
+
+    Raises:
+        QuoteError: As `read_chain`; the message names the date.
+        ValueError: If `on_bad_date` is neither "raise" nor "skip".
+
+    Examples:
+        >>> quotes = pd.DataFrame({"date": ["2019-05-17", "2019-05-20"] * 2,
+        ...                        "exp": "2019-06-21", "right": ["C", "C", "P", "P"],
+        ...                        "K": 2900.0, "bid": [26.0, 20.0, 59.0, 70.0],
+        ...                        "ask": [26.3, 20.4, 60.0, 71.0]})
+        >>> for chain in read_chains(quotes):
+        ...     print(f"{chain.quote_time:%Y-%m-%d}", len(chain.table), "quotes")
+        2019-05-17 2 quotes
+        2019-05-20 2 quotes
+    """
+    if on_bad_date not in ("raise", "skip"):
+        raise ValueError(
+            f'`on_bad_date` must be "raise" or "skip", not {on_bad_date!r}'
+        )
+    units = Units(strike_scale, price_unit, volatility_unit, underlying_price)
+    for group in _groups(source):
+        source_table = _open(
+            group, columns, layout, expiry=expiry, underlying=underlying, units=units
+        )
+        wanted = source_table.wanted(quote_time, None, underlying)
+        for label, chosen in select_all(source_table.canonical.table, wanted):
+            try:
+                chain = source_table.chain(chosen)
+            except QuoteError as error:
+                if on_bad_date == "raise":
+                    raise QuoteError(f"{label}: {error}") from error
+                continue
+            yield chain
+
+
+@dataclass(frozen=True, eq=False)
+class _SourceTable:
+    """All rows of a source, in canonical columns.
+
+    Attributes:
+        canonical: The rows.
+        read: What the layout made of the source.
+        layout: Its name.
+        date: The date in the names of the files.
+    """
+
+    canonical: CanonicalTable
+    read: LayoutRows
+    layout: str
+    date: pd.Timestamp | None
+
+    def wanted(
+        self, quote_time: object, date: object, underlying: str | None
+    ) -> Wanted:
+        """What a user asks for, beside what the source implies."""
+        return Wanted(
+            quote_time=quote_time,
+            date=date,
+            underlying=underlying,
+            path_date=self.date,
+            inferred=self.read.inferred,
+            timezone=self.read.timezone,
+        )
+
+    def chain(self, chosen: Selection) -> OptionChain:
+        """A chain of the rows chosen, each with the rule that it falls under."""
+        rows = self.canonical.table.iloc[chosen.positions]
+        if chosen.quote_time is not None:
+            stamp = pd.Series(chosen.quote_time, index=rows.index)
+            rows = rows.assign(quote_time=stamp.astype("datetime64[us, UTC]"))
+        if chosen.restamped and rows["expiry"].notna().any():
+            rows = rows.drop(columns="time_to_expiry", errors="ignore")
+        codes, found = _row_faults(
+            rows,
+            chosen.quote_time,
+            nonstandard=self.canonical.nonstandard[chosen.positions],
+            superseded=chosen.superseded,
+        )
+        weekend = _weekend_note(rows, chosen)
+        notes = (*self.canonical.notes, *chosen.notes, *weekend, *found)
+        if codes.all():
+            raise QuoteError(_nothing_left(quote_report(rows, codes, notes)))
+        return OptionChain(
+            rows=rows,
+            codes=codes,
+            quote_time=chosen.quote_time,
+            notes=notes,
+            layout=self.layout,
+        )
+
+
+def _nothing_left(report: QuoteReport) -> str:
+    """The message where every row falls under a rule."""
+    text = f"no row can be used: {report!r}".replace("\n", ";")
+    if report.counts.get("no_quote", 0) > 0.5 * report.rows_in:
+        text += "; quotes are empty outside of trading hours"
+    return text
+
+
+def _groups(source: object) -> list[Any]:
+    """The source, or if it is a folder, the groups of its files, by their dates."""
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        return list(folder_groups(Path(source)))
+    return [source]
+
+
+def _one_group(source: object, date: object) -> Any:
+    """The source, or of a folder the files of the date asked for.
+
+    Raises:
+        QuoteError: If the names of files tell of several dates, and none of them is the
+            one asked for.
+    """
+    groups = _groups(source)
+    if date is not None and isinstance(groups[0], FileGroup):
+        day = as_date(date)
+        groups = [group for group in groups if group.date == day] or groups
+    if len(groups) == 1:
+        return groups[0]
+    dates = [group.date for group in groups]
+    if None in dates:  # names do not tell: the tables must
+        return FileGroup(None, tuple(path for group in groups for path in group.paths))
+    shown = ", ".join(f"{one:%Y-%m-%d}" for one in dates[:31])
+    more = ", ..." if len(dates) > 31 else ""
+    raise QuoteError(
+        f"{len(groups)} dates in {source}: {shown}{more}; choose one with `date=`, or "
+        "read all with `read_chains`"
+    )
+
+
+def _open(
+    group: Any,
+    columns: Mapping[str, Hashable] | None,
+    layout: str | None,
+    *,
+    expiry: object,
+    underlying: str | None,
+    units: Units,
+) -> _SourceTable:
+    """All rows of a file, a table, or the files of one date."""
+    if isinstance(group, FileGroup):
+        read, name = _read_files(group.paths, columns, layout)
+        date = group.date
+    else:
+        opened = open_source(group, columns)
+        found = find_layout(opened, layout)
+        read, name, date = found.read(opened), found.name, path_date(opened.path)
+    canonical = canonical_table(read, expiry=expiry, underlying=underlying, units=units)
+    return _SourceTable(canonical, read, name, date)
+
+
+def _read_files(
+    paths: tuple[Path, ...],
+    columns: Mapping[str, Hashable] | None,
+    layout: str | None,
+) -> tuple[LayoutRows, str]:
+    """The rows of several files together, and the names of their layouts."""
+    reads, names = [], []
+    for path in paths:
+        opened = open_source(path, columns)
+        found = find_layout(opened, layout)
+        reads.append(found.read(opened))
+        names.append(found.name)
+    if len(reads) == 1:
+        return reads[0], names[0]
+    tables = [
+        read.rows
+        if read.quote_time is None or "quote_time" in read.rows
+        else read.rows.assign(
+            quote_time=pd.Series([read.quote_time] * len(read.rows), read.rows.index)
+        )
+        for read in reads
+    ]
+    notes = dict.fromkeys(note for read in reads for note in read.notes)
+    together = replace(
+        reads[0],
+        rows=pd.concat(tables, ignore_index=True),
+        notes=(f"{len(paths)} files read together", *notes),
+        quote_time=None,
+        inferred=any(read.inferred for read in reads),
+    )
+    return together, ", ".join(dict.fromkeys(names))
+
+
+def _weekend_note(rows: pd.DataFrame, chosen: Selection) -> list[str]:
+    """A note where an exchange's quotes bear the time of a weekend."""
+    stamp = chosen.quote_time
+    if stamp is None or not rows["settlement"].isin(["AM", "PM"]).all():
+        return []
+    local = stamp.tz_convert(MARKET_TIMEZONE)
+    if local.weekday() < 5:
+        return []
+    friday = local - pd.Timedelta(days=local.weekday() - 4)
+    return [
+        f"quote time on a {local:%A}, when the market was closed: if these are quotes "
+        f"of its last close, pass `quote_time='{friday:%Y-%m-%d} 16:00'`"
+    ]
+
+
+def _row_faults(
+    rows: pd.DataFrame,
+    quote_time: pd.Timestamp | None,
+    *,
+    nonstandard: np.ndarray,
+    superseded: np.ndarray,
+) -> tuple[np.ndarray, list[str]]:
+    """The rule that each canonical row falls under, 0 where it is used, and notes."""
     bid, ask = rows["bid"].to_numpy(), rows["ask"].to_numpy()
     has_spreads = bool((np.isfinite(bid) & np.isfinite(ask)).any())
     types_known = rows["option_type"].notna().to_numpy()
+    are_volatilities = False
     if not has_spreads:
         bid = ask = quoted_without_spread(rows)
+        are_volatilities = "mid" not in rows or not rows["mid"].notna().any()
         if not np.isfinite(bid).any():
             raise QuoteError(
                 "quotes need columns 'bid' and 'ask', or 'mid', or "
                 "'implied_volatility', with values; name them with `columns=`"
             )
-    codes = quote_faults(
+    codes = np.zeros(len(rows), dtype=np.int64)
+    mark(codes, superseded, "superseded")
+    mark(codes, nonstandard, "nonstandard_contract")
+    faults = quote_faults(
         strike=rows["strike"].to_numpy(),
         bid=bid,
         ask=ask,
         type_known=types_known if types_known.any() and has_spreads else None,
     )
+    codes = np.where(codes == 0, faults, codes)
+    if are_volatilities:
+        mark(codes, bid < PLACEHOLDER_BELOW, "placeholder_volatility")
     dated = rows["expiry"].notna().to_numpy()
     if dated.any():
         mark(codes, ~dated, "missing_expiry")
@@ -107,5 +404,59 @@ def _row_faults(rows: pd.DataFrame, quote_time: pd.Timestamp | None) -> np.ndarr
     is_call = (rows["option_type"] == "call").to_numpy(dtype=bool, na_value=False)
     contract = np.stack([times, rows["strike"].to_numpy(), is_call], axis=1)
     _, keys = np.unique(contract, axis=0, return_inverse=True)
-    mark(codes, duplicated_rows(codes, keys.ravel(), ask - bid), "duplicated_strike")
-    return codes
+    keys = keys.ravel()
+    repeated = duplicated_rows(codes, keys, ask - bid)
+    notes: list[str] = []
+    if repeated.any():
+        repeated &= ~_contradictions(codes, keys, times, bid, ask, repeated, notes)
+        notes += _shared_roots(rows, keys, repeated)
+        mark(codes, repeated, "duplicated_strike")
+    return codes, notes
+
+
+def _contradictions(
+    codes: np.ndarray,
+    keys: np.ndarray,
+    times: np.ndarray,
+    bid: np.ndarray,
+    ask: np.ndarray,
+    repeated: np.ndarray,
+    notes: list[str],
+) -> np.ndarray:
+    """Repeated rows of slices most of whose repeats contradict: nothing to choose by.
+
+    They stay, so that a fit of the slice says what is wrong with it.
+    """
+    differs = contradicting_rows(codes, keys, bid, ask, repeated)
+    kept = np.zeros(len(codes), dtype=bool)
+    worst = (0, 0)
+    for time in np.unique(times[differs]):
+        here = times == time
+        contracts = len(np.unique(keys[here & (codes == 0)]))
+        again = len(np.unique(keys[here & differs]))
+        if again > max(0.2 * contracts, 1):
+            kept |= here & differs
+            worst = max(worst, (again, contracts))
+    if kept.any():
+        notes.append(
+            f"{worst[0]} of {worst[1]} contracts of one expiry are quoted several "
+            "times with other values: the table seems to mix expiries or times"
+        )
+    return kept
+
+
+def _shared_roots(
+    rows: pd.DataFrame, keys: np.ndarray, repeated: np.ndarray
+) -> list[str]:
+    """A note where contracts of two roots are the same option."""
+    roots = rows["root"]
+    if not repeated.any() or roots.nunique() < 2:
+        return []
+    again = np.isin(keys, keys[repeated])
+    names = sorted(roots[again].dropna().unique())
+    if len(names) < 2:
+        return []
+    return [
+        f"roots {', '.join(map(str, names[:4]))} share expiry, settlement and strike "
+        f"in {int(repeated.sum()):,} rows: the tighter quote of each is used"
+    ]
