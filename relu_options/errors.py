@@ -46,6 +46,43 @@ class FitError(RuntimeError):
     """
 
 
+class LookAheadError(LookupError):
+    """A strategy asked for a date later than the one on which it decides.
+
+    Examples:
+        >>> try:
+        ...     raise LookAheadError("asked for 2025-03-18 on 2025-03-17")
+        ... except LookAheadError as error:
+        ...     print(error)
+        asked for 2025-03-18 on 2025-03-17
+    """
+
+
+class BacktestError(RuntimeError):
+    """A strategy failed or ordered what cannot be an order, or a history has no dates.
+
+    Examples:
+        >>> try:
+        ...     raise BacktestError("2025-03-17: an order has a quantity that is NaN")
+        ... except BacktestError as error:
+        ...     print(error)
+        2025-03-17: an order has a quantity that is NaN
+    """
+
+
+class VerificationError(RuntimeError):
+    """A network could not be examined in the time, or not be repaired.
+
+    Examples:
+        >>> try:
+        ...     raise VerificationError("more than 9,000 linear regions in 1 s; raise "
+        ...                             "`time_limit`")
+        ... except VerificationError as error:
+        ...     print(error)
+        more than 9,000 linear regions in 1 s; raise `time_limit`
+    """
+
+
 def require_positive(**values: float) -> None:
     """Raise unless all are positive and finite.
 

@@ -206,19 +206,32 @@ def fit_together(
     Returns:
         The solution.
     """
+    program, start = coupled_programme(quotes, surface, weights, coupled, nearest)
+    final = solve(program, start, tolerance=tolerance)
+    bounded = jnp.zeros(quotes.weight.shape, bool)
+    if nearest:
+        _, bounded = _nearest_bounds(quotes, surface.programmes, weights, nearest)
+    return _surface_solution(quotes, surface, final, bounded)
+
+
+def coupled_programme(
+    quotes: NormalisedQuotes,
+    surface: SurfaceProgramme,
+    weights: jax.Array,
+    coupled: jax.Array,
+    nearest: int,
+) -> tuple[CalendarProgram, CalendarIterate]:
+    """The programme that `fit_together` solves, and where it starts."""
     grid, programmes = surface.grid, surface.programmes
     program = _calendar_program(surface, coupled)
     spread = _spread(grid, programmes.at_the_money)
     begin = in_order(weights, grid.moneyness)
-    bounded = jnp.zeros(quotes.weight.shape, bool)
-    if nearest:
-        bounds, bounded = _nearest_bounds(quotes, programmes, weights, nearest)
-        program = replace(program, **bounds)
-        start = _warm_start(program, begin + FRESHNESS * (spread - begin))
-    else:
-        start = starting_point(program, begin + FRESHNESS * (spread - begin))
-    final = solve(program, start, tolerance=tolerance)
-    return _surface_solution(quotes, surface, final, bounded)
+    begin = begin + FRESHNESS * (spread - begin)
+    if not nearest:
+        return program, starting_point(program, begin)
+    bounds, _ = _nearest_bounds(quotes, programmes, weights, nearest)
+    program = replace(program, **bounds)
+    return program, _warm_start(program, begin)
 
 
 def _calendar_program(

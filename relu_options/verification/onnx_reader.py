@@ -1,0 +1,194 @@
+"""Networks from ONNX files: chains of affine maps and piecewise-linear activations."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relu_options.verification.layers import (
+    LINEAR,
+    RELU,
+    HiddenLayer,
+    HiddenUnit,
+    LayeredNetwork,
+    hidden_unit,
+    layered,
+    rational,
+)
+
+_PASSED = {"Identity", "Flatten", "Cast", "Dropout", "Squeeze", "Reshape"}
+
+
+def read_onnx(model: Any) -> LayeredNetwork:
+    """The network of an ONNX file, which needs the package `onnx`.
+
+    Read are chains of `Gemm`, `MatMul`, `Add`, `Sub`, `Mul` and `Div` by constants,
+    `Relu`, `LeakyRelu` and `Clip` from zero, as PyTorch exports them. Weights keep
+    every bit: the network is the one of real arithmetic with these weights.
+
+    Args:
+        model: A path, or a model that is loaded.
+
+    Returns:
+        The network.
+
+    Raises:
+        ImportError: If the package `onnx` is not installed.
+        ValueError: If the graph is not such a chain; the message names the node.
+
+    Examples:
+        >>> read_onnx("prices.onnx")  # doctest: +SKIP
+        LayeredNetwork(2-32-32-1, relu)
+    """
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError as error:
+        raise ImportError(
+            "reading ONNX files needs the package onnx: pip install relu_options[onnx]"
+        ) from error
+    if isinstance(model, str | Path):
+        model = onnx.load(str(model))
+    graph = model.graph
+    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            value = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            constants[node.output[0]] = numpy_helper.to_array(value["value"])
+    inputs = [x for x in graph.input if x.name not in constants]
+    if len(inputs) != 1:
+        raise ValueError(f"an ONNX network of one input is needed, not {len(inputs)}")
+    chain = _Chain(inputs[0].name)
+    for node in graph.node:
+        if node.op_type == "Constant":
+            continue
+        settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        chain.follow(node, settings, constants)
+    return chain.network()
+
+
+class _Chain:
+    """The layers read so far: the last affine map waits for its activation."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.layers: list[HiddenLayer] = []
+        self.weights: np.ndarray | None = None
+        self.biases: np.ndarray | None = None
+
+    def follow(self, node: Any, settings: dict, constants: dict) -> None:
+        """Read one node."""
+        kind = node.op_type
+        others = [name for name in node.input if name and name != self.name]
+        once = list(node.input).count(self.name) == 1
+        if not once or any(name not in constants for name in others):
+            raise ValueError(
+                f"ONNX node {node.name or kind!r} ({kind}) joins several branches; "
+                "only chains of layers can be verified"
+            )
+        given = [
+            np.asarray(constants[name], float)
+            for name in node.input
+            if name in constants
+        ]
+        if kind == "Gemm":
+            self._gemm(given, settings)
+        elif kind == "MatMul":
+            if node.input[0] != self.name:
+                raise ValueError(
+                    f"ONNX node {node.name!r}: weights must be on the right"
+                )
+            self._affine(given[0].T, np.zeros(given[0].shape[1]))
+        elif kind in ("Add", "Sub"):
+            sign = -1.0 if kind == "Sub" else 1.0
+            self._add(sign * given[0].ravel(), node, kind == "Sub")
+        elif kind in ("Mul", "Div"):
+            self._scale(given[0].ravel(), node, kind == "Div")
+        elif kind == "Relu":
+            self._activate(RELU)
+        elif kind == "LeakyRelu":
+            self._activate(hidden_unit("leaky", alpha=settings.get("alpha", 0.01)))
+        elif kind == "Clip":
+            self._clip(node, settings, constants)
+        elif kind not in _PASSED:
+            raise ValueError(
+                f"ONNX node {node.name or kind!r} ({kind}) is not piecewise linear, or "
+                "not one that can be read: affine maps, Relu, LeakyRelu and Clip are"
+            )
+        self.name = node.output[0]
+
+    def network(self) -> LayeredNetwork:
+        """The network, after its last affine map."""
+        if self.weights is None or self.biases is None or len(self.weights) != 1:
+            raise ValueError("an ONNX network must end in an affine map to one output")
+        inputs = (self.layers[0].weights if self.layers else self.weights).shape[1]
+        bias = self.biases[0]
+        bias = bias if isinstance(bias, Fraction) else float(bias)
+        return layered(
+            LayeredNetwork(tuple(self.layers), self.weights[0], bias, inputs)
+        )
+
+    def _gemm(self, given: list[np.ndarray], settings: dict) -> None:
+        if settings.get("transA", 0):
+            raise ValueError("an ONNX Gemm node with transA cannot be read")
+        weights = given[0] if settings.get("transB", 0) else given[0].T
+        biases = given[1].ravel() if len(given) > 1 else np.zeros(len(weights))
+        alpha, beta = settings.get("alpha", 1.0), settings.get("beta", 1.0)
+        if (alpha, beta) != (1.0, 1.0):
+            weights = rational(weights) * Fraction(alpha)
+            biases = rational(biases) * Fraction(beta)
+        self._affine(weights, np.broadcast_to(biases, (len(weights),)))
+
+    def _affine(self, weights: np.ndarray, biases: np.ndarray) -> None:
+        """A new map; one that waits becomes a layer of linear units."""
+        if self.weights is not None:
+            self._activate(LINEAR)
+        self.weights, self.biases = weights, biases
+
+    def _add(self, shift: np.ndarray, node: Any, subtracted: bool) -> None:
+        if subtracted and node.input[0] != self.name:
+            raise ValueError(f"ONNX node {node.name!r}: constant minus layer")
+        if self.weights is None or self.biases is None:
+            self._affine(np.eye(len(shift)), np.zeros(len(shift)))
+        if self.biases is not None:
+            total = rational(self.biases) + rational(
+                np.broadcast_to(shift, self.biases.shape)
+            )
+            self.biases = total if self.biases.any() else total.astype(float)
+
+    def _scale(self, factor: np.ndarray, node: Any, divided: bool) -> None:
+        if divided and node.input[0] != self.name:
+            raise ValueError(f"ONNX node {node.name!r}: constant over layer")
+        if divided and not factor.all():
+            raise ValueError(f"ONNX node {node.name!r} divides by zero")
+        exact = rational(factor)
+        exact = 1 / exact if divided else exact
+        if self.weights is None or self.biases is None:
+            self._affine(np.eye(len(factor)), np.zeros(len(factor)))
+        if self.weights is not None and self.biases is not None:
+            self.weights = rational(self.weights) * exact[:, None]
+            self.biases = rational(self.biases) * exact
+
+    def _clip(self, node: Any, settings: dict, constants: dict) -> None:
+        ends = [
+            float(constants[name]) if name else None for name in list(node.input)[1:]
+        ]
+        ends += [None] * (2 - len(ends))
+        low, high = settings.get("min", ends[0]), settings.get("max", ends[1])
+        if low != 0.0:
+            raise ValueError(f"an ONNX Clip from 0 can be read, not from {low}")
+        if high is None or high == np.inf:
+            self._activate(RELU)
+        else:
+            self._activate(hidden_unit("clipped", width=high))
+
+    def _activate(self, unit: HiddenUnit) -> None:
+        """The waiting map becomes a hidden layer."""
+        if self.weights is None or self.biases is None:
+            raise ValueError("an ONNX network must begin with an affine map")
+        units = (unit,) * len(self.weights)
+        self.layers.append(HiddenLayer(self.weights, self.biases, units))
+        self.weights = self.biases = None
