@@ -6,7 +6,7 @@ Run from the repository root:
 
 The bundled chain, and with FOLDER its files `sx5e_*` and `spx_2019*`. Clarabel is given
 the very programme that the library solves, in time values of the skeleton, where its
-constraints are sparsest; both stop at a relative gap of 1e-8. Linear algebra is on one
+constraints are sparsest; they stop at a relative gap of 1e-8 and 1e-9. Linear algebra is on one
 thread. With `--seeds`, so many simulated chains with noise are fitted, and prices on a
 grid of 400 strikes and 200 times are searched for arbitrage.
 """
@@ -96,24 +96,30 @@ def beside_clarabel(prepared: list[ExpiryQuotes]) -> None:
         solution = ours(program, start)
         seconds = least_time(lambda: jax.block_until_ready(ours(program, start)))
         objective = float(solution.objective.sum())
+        least = float(solution.iterate.weights.min())
         print(
             f"  coupled programme: {int(solution.steps)} steps, "
-            f"{1e3 * seconds:.1f} ms, objective {objective:.12g}"
+            f"{1e3 * seconds:.1f} ms, objective {objective:.12g}, "
+            f"gap {float(solution.gap):.1e}, least weight {least:.1e}"
         )
         try:
-            expected, theirs, steps = clarabel_objective(program)
+            expected, least, theirs, steps = clarabel_objective(program)
         except RuntimeError as error:
             print(f"  Clarabel: {error}")
             return
     print(
         f"  Clarabel: {steps} steps, {1e3 * theirs:.0f} ms, {theirs / seconds:.0f} "
-        f"times as long; objective {expected:.12g}, to which ours is "
-        f"{objective / expected - 1.0:.1e}"
+        f"times as long; objective {expected:.12g}, least weight {least:.1e}"
     )
 
 
-def clarabel_objective(program: CalendarProgram) -> tuple[float, float, int]:
-    """Objective, seconds and steps of Clarabel, in time values and excesses."""
+def clarabel_objective(program: CalendarProgram) -> tuple[float, float, float, int]:
+    """Objective, least weight, seconds and steps of Clarabel.
+
+    Its unknowns are time values and excesses. Its tolerance for violations is absolute,
+    and weights in the wings are smaller than that: where they fall below zero, its
+    objective is below the minimum.
+    """
     bend = np.asarray(slope_changes(program.kinks))
     centre = np.where(np.asarray(program.kinks) == 1.0, 1.0, 0.0)
     hessians, rows = np.asarray(program.hessian), np.asarray(program.rows)
@@ -157,10 +163,12 @@ def clarabel_objective(program: CalendarProgram) -> tuple[float, float, int]:
         sparse.vstack(below, format="csc"),
         np.concatenate(limits),
         nonnegative=free,
-        tolerance=1e-8,
+        tolerance=1e-9,
         accept_reduced=True,
     )
-    return solution.objective + constant, solution.seconds, solution.iterations
+    weights = centre + solution.x[: count * q].reshape(count, q) @ bend.T
+    objective = float(solution.objective + constant)
+    return objective, weights.min(), solution.seconds, solution.iterations
 
 
 def search(seeds: int) -> None:

@@ -12,7 +12,13 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 if TYPE_CHECKING:
-    from relu_options import activations, bachelier, black_scholes, payoffs
+    from relu_options import (
+        activations,
+        bachelier,
+        black_scholes,
+        payoffs,
+        verification,
+    )
     from relu_options.curves import BlackScholesCurve, PriceCurve
     from relu_options.decomposition import decompose
     from relu_options.dupire import local_volatility_surface
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
         bundled_chain,
         prepare_quotes,
         read_chain,
+        read_chains,
     )
     from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
     from relu_options.payoffs import Payoff, SmoothPayoff
@@ -41,10 +48,19 @@ if TYPE_CHECKING:
     )
     from relu_options.surfaces import BlackScholesSurface, PriceSurface
     from relu_options.variance import variance_strip
+    from relu_options.verification import (
+        decision_radius,
+        delta_bound,
+        price_radius,
+        repair,
+        simplify,
+        verify_no_arbitrage,
+        worst_case_pnl,
+    )
 
 __version__ = "0.1.0"
 
-_MODULES = {"activations", "bachelier", "black_scholes", "payoffs"}
+_MODULES = {"activations", "bachelier", "black_scholes", "payoffs", "verification"}
 _HOMES = {
     "BachelierNetwork": "networks",
     "BlackScholesCurve": "curves",
@@ -62,21 +78,29 @@ _HOMES = {
     "bermudan_hedge": "replication",
     "bundled_chain": "market_data",
     "check_quotes": "quote_check",
+    "decision_radius": "verification",
     "decompose": "decomposition",
+    "delta_bound": "verification",
     "fit_convex": "fitting.convex",
     "fit_curve": "fitting.curve",
     "fit_curves": "fitting.curve",
     "fit_local_volatility": "fitting.local_volatility",
     "fit_payoff": "replication",
-    "local_volatility_surface": "dupire",
     "fit_surface": "fitting.surface",
+    "local_volatility_surface": "dupire",
     "prepare_quotes": "market_data",
     "price_interval": "replication",
+    "price_radius": "verification",
     "prune": "replication",
     "read_chain": "market_data",
+    "read_chains": "market_data",
+    "repair": "verification",
     "repair_quotes": "quote_check",
     "replicate": "replication",
+    "simplify": "verification",
     "variance_strip": "variance",
+    "verify_no_arbitrage": "verification",
+    "worst_case_pnl": "verification",
 }
 
 __all__ = [
@@ -99,7 +123,9 @@ __all__ = [
     "black_scholes",
     "bundled_chain",
     "check_quotes",
+    "decision_radius",
     "decompose",
+    "delta_bound",
     "fit_convex",
     "fit_curve",
     "fit_curves",
@@ -110,11 +136,18 @@ __all__ = [
     "payoffs",
     "prepare_quotes",
     "price_interval",
+    "price_radius",
     "prune",
     "read_chain",
+    "read_chains",
+    "repair",
     "repair_quotes",
     "replicate",
+    "simplify",
     "variance_strip",
+    "verification",
+    "verify_no_arbitrage",
+    "worst_case_pnl",
 ]
 
 
