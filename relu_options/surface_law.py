@@ -15,10 +15,18 @@ and the weights at `T` are the changes of slope of the largest convex function b
 prices at these variances. The prices rise with time, so does the largest convex
 function below them, and order of the skeletons at the kinks is order of all prices: no
 calendar arbitrage arises at any time, and smiles between expiries look like their
-neighbours. Before the first expiry the skeleton's variance goes to zero, which is the
-single hidden unit at the kink 1; before the time at which that unit has the right
-variance the law is lognormal. After the last the underlying is multiplied by an
-independent lognormal factor, which widens every hidden unit.
+neighbours. Before the first expiry the skeleton's variance falls in proportion to time,
+down to a quarter: an early law, below which the kinks are too far apart to tell. Times
+before that mix the early law and the single hidden unit at the kink 1,
+
+$$
+w(T) = (1 - \mu) w_0 + \mu w_e, \qquad
+\mu = \frac{p(V(T)) - p(V_0)}{p(V_e) - p(V_0)}, \qquad p(V) = 2 N(\sqrt V / 2) - 1,
+$$
+
+with the at-the-money total variance $V(T)$ linear in time; before the time at which the
+single unit has the right variance the law is lognormal. After the last the underlying
+is multiplied by an independent lognormal factor, which widens every hidden unit.
 """
 
 from __future__ import annotations
@@ -31,6 +39,9 @@ from jax.scipy.special import ndtr
 from jax.scipy.stats import norm
 
 from relu_options import black_scholes
+
+EARLY = 0.25  # skeleton variance of the early law, over that of the first expiry
+APART = 1e-9  # least distance of the first times, over that of the first expiry
 
 __all__ = ["LognormalLaw", "Marginal", "SurfaceLaw", "law_of"]
 
@@ -64,10 +75,11 @@ class SurfaceLaw:
     Attributes:
         kinks: In units of the forward, of shape `(n,)`; one is 1.
         bandwidths: Total volatilities, of shape `(n,)`.
-        weights: Probabilities, of shape `(N + 1, n)`; the first row is the single unit.
-        times: Years, of shape `(N + 1,)`; the first is that of the single unit.
-        skeleton_variance: Of the skeletons at the inner kinks, `(N + 1, n - 2)`.
-        last_variance: At-the-money total variance of the last expiry.
+        weights: Probabilities, of shape `(N + 2, n)`: the single unit, the early law,
+            and the expiries.
+        times: Their times in years, of shape `(N + 2,)`; infinite where padded.
+        skeleton_variance: Of the skeletons at the inner kinks, `(N + 2, n - 2)`.
+        total_variance: At the money, of shape `(N + 2,)`.
 
     Examples:
         >>> kinks = jnp.array([0.8, 1.0, 1.2])
@@ -82,25 +94,40 @@ class SurfaceLaw:
     weights: jax.Array
     times: jax.Array
     skeleton_variance: jax.Array
-    last_variance: jax.Array
+    total_variance: jax.Array
 
     def at(self, time: jax.Array) -> Marginal:
         """The law at a time; NaN unless it is positive."""
-        first, last = self.times[0], self.times[-1]
+        first, rows = self.times[0], jnp.sum(jnp.isfinite(self.times))
+        last = self.times[rows - 1]
         inner = jnp.where(time < first, first, jnp.where(time > last, last, time))
         after = jnp.searchsorted(self.times, inner, side="right")
-        after = jnp.clip(after, 1, self.times.shape[0] - 1)
+        after = jnp.clip(after, 1, rows - 1)
         before = after - 1
         share = (inner - self.times[before]) / (self.times[after] - self.times[before])
         low, high = self.skeleton_variance[before], self.skeleton_variance[after]
         weights = _skeleton_weights(self.kinks, low + share * (high - low))
-        weights = jnp.where(share == 0.0, self.weights[before], weights)
-        weights = jnp.where(share == 1.0, self.weights[after], weights)
+        weights = jnp.where(before == 0, self._mixed(share), weights)
+        # At an expiry its own weights, to the last digit; they still move with time.
+        motion = weights - jax.lax.stop_gradient(weights)
+        weights = jnp.where(share == 0.0, self.weights[before] + motion, weights)
+        weights = jnp.where(share == 1.0, self.weights[after] + motion, weights)
         shrunk = jnp.where(time < first, time / jnp.where(first > 0.0, first, 1.0), 1.0)
-        beyond = jnp.where(time > last, time - last, 0.0) * self.last_variance / last
+        beyond = jnp.where(time > last, time - last, 0.0)
+        beyond = beyond * self.total_variance[-1] / last
         variance = self.bandwidths**2 * shrunk + beyond
         weights = jnp.where(time > 0.0, weights, jnp.nan)
         return Marginal(self.kinks, weights, _root(variance))
+
+    def _mixed(self, share: jax.Array) -> jax.Array:
+        """Weights between the single unit and the early law."""
+        low, high = self.total_variance[0], self.total_variance[1]
+        first = _at_the_money_price(low)
+        rise = _at_the_money_price(high) - first
+        here = _at_the_money_price(low + share * (high - low)) - first
+        flat = rise <= 1e-14
+        mixing = jnp.where(flat, share, here / jnp.where(flat, 1.0, rise))
+        return self.weights[0] + mixing * (self.weights[1] - self.weights[0])
 
 
 @jax.tree_util.register_dataclass
@@ -156,24 +183,29 @@ def law_of(
         >>> law = law_of(jnp.array([0.8, 1.0, 1.2]), jnp.full(3, 0.05),
         ...              jnp.array([[0.25, 0.5, 0.25]]), jnp.ones(1))
         >>> print(law.at(0.5).weights.round(3))
-        [0.166 0.669 0.166]
+        [0.143 0.714 0.143]
     """
-    single = jnp.where(kinks == 1.0, 1.0, 0.0)
-    rows = jnp.concatenate([single[None], weights])
-    totals = jax.vmap(lambda row: _at_the_money(kinks, row, bandwidths))(rows)
-    # A first law that is the single unit itself leaves nothing to go through.
-    first = times[0] * jnp.minimum((totals[0] / totals[1]) ** 2, 1.0 - 1e-9)
     inner = kinks[1:-1]
     skeleton = black_scholes.implied_total_volatility(
-        time_values(rows, kinks), 1.0, inner, inner >= 1.0
+        time_values(weights, kinks), 1.0, inner, inner >= 1.0
     )
+    variance = jnp.where(skeleton > 0.0, skeleton, 0.0) ** 2
+    early = EARLY * variance[0]
+    single = jnp.where(kinks == 1.0, 1.0, 0.0)
+    rows = jnp.stack([single, _skeleton_weights(kinks, early)])
+    rows = jnp.concatenate([rows, weights])
+    totals = jax.vmap(lambda row: _at_the_money(kinks, row, bandwidths))(rows) ** 2
+    # A first law that is the single unit itself leaves nothing to go through.
+    shares = totals[:2] / totals[2]
+    second = jnp.minimum(jnp.maximum(shares[1], shares[0] + APART), 1.0 - APART)
+    first = jnp.minimum(shares[0], second - APART)
     return SurfaceLaw(
         kinks,
         bandwidths,
         rows,
-        jnp.concatenate([first[None], times]),
-        jnp.where(skeleton > 0.0, skeleton, 0.0) ** 2,
-        totals[-1] ** 2,
+        jnp.concatenate([times[0] * jnp.stack([first, second]), times]),
+        jnp.concatenate([jnp.stack([jnp.zeros_like(early), early]), variance]),
+        totals,
     )
 
 
@@ -193,6 +225,12 @@ def _at_the_money(
 ) -> jax.Array:
     """Total volatility at the forward."""
     return total_volatility(Marginal(kinks, weights, bandwidths), 1.0)
+
+
+def _at_the_money_price(total_variance: jax.Array) -> jax.Array:
+    """Price at the forward, in units of it, of a lognormal law."""
+    # Half of the root is small: the difference of two distributions near one half.
+    return jax.scipy.special.erf(_root(total_variance) / 8.0**0.5)
 
 
 def _root(variance: jax.Array) -> jax.Array:

@@ -55,6 +55,7 @@ ARRAYS = (
     "discount_factors",
 )
 CHUNK = 4096  # points at a time: each meets every kink
+EXPIRIES = (1, 4, 12, 24, 40, 64, 128)  # padded numbers of them
 TIMES = 16  # laws at a time: in each, every kink meets every other
 
 
@@ -255,20 +256,21 @@ class Surface:
 
     def curve(self, time: Any) -> PriceCurve:
         """The price curve of one time, or of one expiry by its label."""
-        years = float(self._years(time))
-        marginal = _marginals(self.law, jnp.asarray([years]))
-        kinks, weights, bandwidths = (
-            jnp.asarray(part[0])
-            for part in (marginal.kinks, marginal.weights, marginal.bandwidths)
-        )
+        years = np.asarray(self._years(time), float)
         forward, discount = self.forward(years), self.discount_factor(years)
         at = np.flatnonzero(self.times == years)
         label = self.expiries[at[0]] if at.size and self.expiries else None
-        network = PriceNetwork(kinks * forward, weights * discount, bandwidths)
+        marginal = jax.tree.map(
+            lambda part: part[0], _marginals(self.law, _padded(years[None], 1.0))
+        )
+        network = PriceNetwork(
+            marginal.kinks * forward, marginal.weights * discount, marginal.bandwidths
+        )
         fit = self._curve_fit(int(at[0])) if at.size else None
         if fit is not None and label is not None:
             label = label.partition(" ")[0]  # the quotes know how they settle
-        return PriceCurve(network, float(forward), float(discount), years, label, fit)
+        terms = float(forward), float(discount), float(years)
+        return PriceCurve(network, *terms, label, fit)
 
     def _curve_fit(self, position: int) -> FitReport | None:
         """How the curve of one expiry was fitted."""
@@ -512,8 +514,12 @@ class PriceSurface(Surface):
     @cached_property
     def law(self) -> Law:
         """Laws of the underlying over its forward, at any time."""
-        arrays = self.kinks, self.bandwidths, self.weights, self.times
-        return _law_of(*(jnp.asarray(one) for one in arrays))
+        # Padded, so that few numbers of expiries are compiled.
+        count = len(self.times)
+        missing = next((one for one in EXPIRIES if one >= count), count) - count
+        weights = np.concatenate([self.weights, self.weights[-1:].repeat(missing, 0)])
+        times = np.concatenate([self.times, np.full(missing, np.inf)])
+        return _law_of(self.kinks, self.bandwidths, weights, times)
 
     @cached_property
     def certificate(self) -> SurfaceCertificate:
