@@ -15,21 +15,26 @@ if TYPE_CHECKING:
     from relu_options import (
         activations,
         bachelier,
+        backtest,
         black_scholes,
         payoffs,
         verification,
     )
+    from relu_options.backtest import Costs, DeltaHedge, compare_models, sweep
     from relu_options.curves import BlackScholesCurve, PriceCurve
     from relu_options.decomposition import decompose
     from relu_options.dupire import local_volatility_surface
     from relu_options.fitting.convex import fit_convex
     from relu_options.fitting.curve import fit_curve, fit_curves
+    from relu_options.fitting.history import fit_history
     from relu_options.fitting.local_volatility import fit_local_volatility
     from relu_options.fitting.surface import fit_surface
     from relu_options.greeks_table import add_greeks
     from relu_options.market_data import (
+        ChainHistory,
         OptionChain,
         bundled_chain,
+        bundled_history,
         prepare_quotes,
         read_chain,
         read_chains,
@@ -60,11 +65,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = {"activations", "bachelier", "black_scholes", "payoffs", "verification"}
+_MODULES = {
+    "activations",
+    "bachelier",
+    "backtest",
+    "black_scholes",
+    "payoffs",
+    "verification",
+}
 _HOMES = {
     "BachelierNetwork": "networks",
     "BlackScholesCurve": "curves",
     "BlackScholesSurface": "surfaces",
+    "ChainHistory": "market_data",
+    "Costs": "backtest",
+    "DeltaHedge": "backtest",
     "LotTerms": "replication",
     "OptionChain": "market_data",
     "Payoff": "payoffs",
@@ -77,13 +92,16 @@ _HOMES = {
     "add_greeks": "greeks_table",
     "bermudan_hedge": "replication",
     "bundled_chain": "market_data",
+    "bundled_history": "market_data",
     "check_quotes": "quote_check",
+    "compare_models": "backtest",
     "decision_radius": "verification",
     "decompose": "decomposition",
     "delta_bound": "verification",
     "fit_convex": "fitting.convex",
     "fit_curve": "fitting.curve",
     "fit_curves": "fitting.curve",
+    "fit_history": "fitting.history",
     "fit_local_volatility": "fitting.local_volatility",
     "fit_payoff": "replication",
     "fit_surface": "fitting.surface",
@@ -98,6 +116,7 @@ _HOMES = {
     "repair_quotes": "quote_check",
     "replicate": "replication",
     "simplify": "verification",
+    "sweep": "backtest",
     "variance_strip": "variance",
     "verify_no_arbitrage": "verification",
     "worst_case_pnl": "verification",
@@ -107,6 +126,9 @@ __all__ = [
     "BachelierNetwork",
     "BlackScholesCurve",
     "BlackScholesSurface",
+    "ChainHistory",
+    "Costs",
+    "DeltaHedge",
     "LotTerms",
     "OptionChain",
     "Payoff",
@@ -119,16 +141,20 @@ __all__ = [
     "activations",
     "add_greeks",
     "bachelier",
+    "backtest",
     "bermudan_hedge",
     "black_scholes",
     "bundled_chain",
+    "bundled_history",
     "check_quotes",
+    "compare_models",
     "decision_radius",
     "decompose",
     "delta_bound",
     "fit_convex",
     "fit_curve",
     "fit_curves",
+    "fit_history",
     "fit_local_volatility",
     "fit_payoff",
     "fit_surface",
@@ -144,6 +170,7 @@ __all__ = [
     "repair_quotes",
     "replicate",
     "simplify",
+    "sweep",
     "variance_strip",
     "verification",
     "verify_no_arbitrage",

@@ -1,4 +1,4 @@
-"""The command line: `python -m relu_options inspect FILE`, `fit`, `surface`.
+"""The command line: `python -m relu_options COMMAND`, on chains and histories.
 
 A command is one `Command`: its name, one line of help, a function that declares its
 arguments, and one that runs it. All end with code 0, or with 2 and one line on what is
@@ -6,6 +6,7 @@ wrong with the input.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import pandas as pd
 
 import relu_options as ro
-from relu_options.errors import FitError, QuoteError
+from relu_options.backtest import command as backtesting
+from relu_options.errors import BacktestError, FitError, QuoteError
+
+FAILURES = (ValueError, KeyError, FitError, BacktestError, OSError, ImportError)
+"""What bad input raises."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,34 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, KeyError, FitError, OSError, ImportError) as error:
+    except FAILURES as error:
         text = error.args[0] if isinstance(error, KeyError) else error
-        line = " ".join(str(text).split())
+        line = in_shell_words(" ".join(str(text).split()))
         print(f"{type(error).__name__}: {line}", file=sys.stderr)
         return 2
     return 0
+
+
+def in_shell_words(message: str) -> str:
+    """A message that names arguments of Python, naming those of the command line.
+
+    Examples:
+        >>> in_shell_words("choose one with `date=`, or read all with `read_chains`")
+        'choose one with `--date`, or read all in Python with `read_chains`'
+        >>> in_shell_words("name it with `columns={'strike': ...}`")
+        'name it with `--column strike=...`'
+    """
+    names = "quote_time|date|underlying|underlying_price|expiry"
+    message = re.sub(
+        rf"`({names})=('[^']*')?`",
+        lambda match: (
+            f"`--{match[1].replace('_', '-')} {match[2] or ''}".rstrip() + "`"
+        ),
+        message,
+    )
+    message = re.sub(r"`columns=\{'(\w+)': \.\.\.\}`", r"`--column \1=...`", message)
+    message = re.sub(r"chain\['[^']+', '([^']+)'\]", r"`--settlement \1`", message)
+    return message.replace("all with `read_chains`", "all in Python with `read_chains`")
 
 
 def declare_source(parser: argparse.ArgumentParser, *, bundled: bool = True) -> None:
@@ -66,6 +92,15 @@ def declare_source(parser: argparse.ArgumentParser, *, bundled: bool = True) -> 
     parser.add_argument("--date", help="the quote date, where there are several")
     parser.add_argument("--underlying", help="the one to read, where there are several")
     parser.add_argument("--layout", help="a layout's name, if it is not recognised")
+    parser.add_argument(
+        "--column",
+        action="append",
+        metavar="STRIKE=K_USD",
+        help="what a column is called, if its name is not recognised; repeatable",
+    )
+    parser.add_argument(
+        "--underlying-price", type=float, help="of a coin in which prices are quoted"
+    )
 
 
 def declare_slice(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +121,8 @@ def read_source(options: argparse.Namespace) -> ro.OptionChain:
         "date": options.date,
         "underlying": options.underlying,
         "layout": options.layout,
+        "columns": _columns(options.column),
+        "underlying_price": options.underlying_price,
     }
     try:
         return ro.read_chain(options.file, **how)
@@ -94,6 +131,16 @@ def read_source(options: argparse.Namespace) -> ro.OptionChain:
         if expiry is None or "column 'expiry'" not in str(error):
             raise
         return ro.read_chain(options.file, expiry=expiry, **how)
+
+
+def _columns(given: list[str] | None) -> dict[str, str] | None:
+    """Names of columns, from "strike=K_usd" and the like."""
+    if given is None:
+        return None
+    parts = [one.partition("=") for one in given]
+    if not all(name and own for name, _, own in parts):
+        raise ValueError(f"`--column` is written as strike=K_usd, not as {given}")
+    return {name: own for name, _, own in parts}
 
 
 def read_slice(options: argparse.Namespace) -> ro.OptionChain:
@@ -108,34 +155,30 @@ def read_slice(options: argparse.Namespace) -> ro.OptionChain:
 
 def _declare_inspect(parser: argparse.ArgumentParser) -> None:
     declare_source(parser, bundled=False)
-    parser.add_argument("--expiry", help="the expiry, where the file has none")
+    parser.add_argument("--expiry", help="one to look at, or that of a file without")
+    parser.add_argument("--settlement", help='"AM" or "PM", where both are listed')
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    chain = read_source(options)
+    chain = read_source(options) if options.expiry is None else read_slice(options)
     report = chain.report()
     print(f"layout     {chain.layout}")
     print(f"chain      {chain}")
-    print(f"styles     {_styles(chain)}")
+    print(f"contracts  {_kinds(chain)}")
     rows = repr(report.rows).splitlines()
-    print("rows       " + "\n           ".join(line.strip() for line in rows))
-    table = report.slices.drop(columns="problem").to_string(
-        float_format=lambda value: f"{value:.6g}", na_rep=""
-    )
-    print(f"slices\n{table}")
-    problems = report.slices["problem"].dropna()
-    for (expiry, settlement), problem in problems.items():  # type: ignore[misc]
-        when = f"{expiry:%Y-%m-%d}" if isinstance(expiry, pd.Timestamp) else expiry
-        print(f"problem    {when} {settlement}: {problem}")
+    text = "\n           ".join(line.strip() for line in rows)
+    print(f"rows       {in_shell_words(text)}")
+    print(f"slices\n{in_shell_words(report.describe_slices())}")
 
 
-def _styles(chain: ro.OptionChain) -> str:
-    """Exercise styles and currencies of the quotes that are used."""
+def _kinds(chain: ro.OptionChain) -> str:
+    """Exercise styles and currencies of the quotes that are used, with their counts."""
     parts = []
-    for name in ("exercise_style", "currency"):
+    for name, title in (("exercise_style", "exercise"), ("currency", "currency")):
         counts = chain.table[name].fillna("unknown").value_counts()
-        parts += [f"{value} {count:,}" for value, count in counts.items()]
-    return ", ".join(parts)
+        shown = ", ".join(f"{value} ({count:,})" for value, count in counts.items())
+        parts.append(f"{title} {shown}")
+    return "; ".join(parts)
 
 
 def _declare_fit(parser: argparse.ArgumentParser) -> None:
@@ -185,10 +228,46 @@ def _surface(options: argparse.Namespace) -> None:
     print(f"written          {picture} {text}")
 
 
+def _declare_convert(parser: argparse.ArgumentParser) -> None:
+    declare_source(parser, bundled=False)
+    parser.add_argument("history", help="the folder of the history; made if missing")
+    parser.add_argument("--format", choices=["parquet", "csv"], help="of its files")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    history = ro.ChainHistory(options.history, file_format=options.format)
+    if options.date is None:
+        chains = ro.read_chains(
+            options.file,
+            on_bad_date="skip",
+            underlying=options.underlying,
+            quote_time=options.quote_time,
+            columns=_columns(options.column),
+            layout=options.layout,
+            underlying_price=options.underlying_price,
+        )
+    else:
+        chains = [read_source(options)]
+    count = 0
+    for chain in chains:
+        history.append(chain)
+        count += 1
+    if not count:
+        raise QuoteError(f"no date of {options.file} has a row that can be used")
+    print(history)
+    print(f"written          {count} dates to {options.history}")
+
+
+def _backtest(options: argparse.Namespace) -> None:
+    print(backtesting.run(options))
+
+
 COMMANDS = [
     Command("inspect", "what a file holds", _declare_inspect, _inspect),
     Command("fit", "fit the price curve of one expiry", _declare_fit, _fit),
     Command("surface", "fit the surface of all expiries", _declare_surface, _surface),
+    Command("convert", "store chains as a history", _declare_convert, _convert),
+    Command("backtest", backtesting.HELP, backtesting.declare, _backtest),
 ]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from relu_options.curves import PriceCurve
+    from relu_options.fitting.history import FittedHistory
     from relu_options.payoffs import Payoff, SmoothPayoff
     from relu_options.portfolio import StrikePortfolio
     from relu_options.surfaces import Surface
@@ -523,3 +524,43 @@ _SURFACE_PICTURES = {
     "local_volatility": lambda surface, ax: _draw_heat(surface, ax, "local_volatility"),
     "density": _draw_fan,
 }
+
+
+def plot_fitted_history(fitted: FittedHistory, ax: Axes | None = None) -> Axes:
+    """Draw volatilities at the money of constant maturities, by date.
+
+    A line is broken where a date could not be fitted, or has no expiries on both sides
+    of the maturity.
+
+    Args:
+        fitted: The surfaces of a history.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The Axes.
+
+    Examples:
+        >>> from relu_options.fitting.history import fit_history
+        >>> from relu_options.market_data.bundled import bundled_history
+        >>> fitted = fit_history(bundled_history(), dates=["2025-01-06", "2025-01-07"])
+        >>> plot_fitted_history(fitted).get_ylabel()
+        'volatility at the money, %'
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(8, 4.5))
+    table = (
+        fitted.to_frame().filter(regex=r"^volatility_\d+d$").dropna(axis=1, how="all")
+    )
+    table = table.reindex(table.index.union(fitted.failures.index))
+    colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.9, max(table.shape[1], 1)))
+    for name, colour in zip(table, colours, strict=False):
+        label = f"{str(name).removeprefix('volatility_').removesuffix('d')} days"
+        values = 100.0 * table[name].to_numpy()
+        ax.plot(
+            table.index, values, ".-", ms=3, lw=1.2, color=tuple(colour), label=label
+        )
+    ax.set_ylabel("volatility at the money, %")
+    ax.tick_params(axis="x", rotation=30)
+    if table.shape[1]:
+        ax.legend(fontsize="x-small", frameon=False)
+    return ax

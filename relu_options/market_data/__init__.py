@@ -3,6 +3,7 @@
 from relu_options.market_data.bates import BatesModel
 from relu_options.market_data.bundled import (
     bundled_chain,
+    bundled_history,
     bundled_path,
     bundled_truth,
 )
@@ -11,6 +12,7 @@ from relu_options.market_data.cleaning import QuoteReport
 from relu_options.market_data.clocks import expiry_time, utc_time, years_between
 from relu_options.market_data.columns import CANONICAL_COLUMNS, find_columns
 from relu_options.market_data.contracts import parse_contracts
+from relu_options.market_data.history import ChainHistory
 from relu_options.market_data.layouts import (
     Layout,
     LayoutRows,
@@ -19,6 +21,11 @@ from relu_options.market_data.layouts import (
     register_layout,
 )
 from relu_options.market_data.parity import ParityEstimate, forward_from_parity
+from relu_options.market_data.path_simulation import (
+    HistoryTerms,
+    simulate_history,
+    write_simulated_history,
+)
 from relu_options.market_data.quotes import ExpiryQuotes, prepare_quotes
 from relu_options.market_data.reading import read_chain, read_chains
 from relu_options.market_data.simulation import (
@@ -31,9 +38,11 @@ from relu_options.market_data.sources import ChainSource
 __all__ = [
     "CANONICAL_COLUMNS",
     "BatesModel",
+    "ChainHistory",
     "ChainReport",
     "ChainSource",
     "ExpiryQuotes",
+    "HistoryTerms",
     "Layout",
     "LayoutRows",
     "OptionChain",
@@ -43,6 +52,7 @@ __all__ = [
     "SimulationTerms",
     "TableLayout",
     "bundled_chain",
+    "bundled_history",
     "bundled_path",
     "bundled_truth",
     "expiry_time",
@@ -55,6 +65,8 @@ __all__ = [
     "read_chains",
     "register_layout",
     "simulate_chain",
+    "simulate_history",
     "utc_time",
+    "write_simulated_history",
     "years_between",
 ]

@@ -1,4 +1,4 @@
-"""The simulated chain that comes with the package."""
+"""The simulated chain and history that come with the package."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from relu_options.market_data.chain import OptionChain
+from relu_options.market_data.history import ChainHistory
 from relu_options.market_data.reading import read_chain
 from relu_options.market_data.simulation import (
     SimulatedChain,
@@ -16,13 +17,14 @@ from relu_options.market_data.simulation import (
 
 CHAIN_FILE = "bates_chain.csv"
 TRUTH_FILE = "bates_chain.json"
+HISTORY_FOLDER = "bates_history"
 
 
 def bundled_path(name: str = CHAIN_FILE) -> Path:
-    """Where a bundled file lies, in an installed package or in the repository.
+    """Where a bundled file or folder lies, in an installed package or the repository.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is none of that name.
 
     Examples:
         >>> bundled_path().name
@@ -30,7 +32,7 @@ def bundled_path(name: str = CHAIN_FILE) -> Path:
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "data", package.parent / "data"):
-        if (folder / name).is_file():
+        if (folder / name).exists():
             return folder / name
     raise FileNotFoundError(f"no bundled file {name!r} in {package / 'data'}")
 
@@ -59,6 +61,17 @@ def bundled_truth() -> SimulatedChain:
     )
     table = read_chain(bundled_path()).to_frame()
     return SimulatedChain(terms=terms, table=table, slices=slice_terms(terms))
+
+
+def bundled_history() -> ChainHistory:
+    """The bundled history: two months of a simulated underlying that splits.
+
+    Examples:
+        >>> history = bundled_history()
+        >>> len(history), len(history.missing_dates), history.splits.to_dict()
+        (40, 2, {Timestamp('2025-02-10 00:00:00'): 2.0})
+    """
+    return ChainHistory(bundled_path(HISTORY_FOLDER))
 
 
 def write_bundled(folder: Path, terms: SimulationTerms) -> None:

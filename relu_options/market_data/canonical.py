@@ -102,7 +102,7 @@ def canonical_table(
     columns["expiry"] = _missing_dates(rows)
     if "expiry" in rows:
         columns["expiry"] = _dates(rows["expiry"], notes)
-    columns["option_type"] = _option_types(rows)
+    columns["option_type"] = _option_types(rows, notes)
     columns["root"] = _names(rows, "root")
     if "currency" in rows:
         columns["currency"] = _text(rows, "currency")
@@ -111,7 +111,7 @@ def canonical_table(
         _apply_contracts(columns, parse_contracts(rows["contract"]), notes)
     _fill_expiry(columns, expiry, notes)
     if "strike" not in columns:
-        raise _missing_column(rows, "strike")
+        raise _missing_column(read, "strike")
     columns |= _terms_of_contracts(read, columns["root"], columns["expiry"], underlying)
     columns["quote_time"] = _quote_times(read, notes)
     dated = bool(columns["expiry"].notna().any())
@@ -122,7 +122,7 @@ def canonical_table(
         days = pd.Series(numbers(rows["days_to_expiry"]), index=rows.index)
         columns["time_to_expiry"] = days / 365.0
     if not dated and "time_to_expiry" not in columns:
-        raise _missing_column(rows, "expiry", "time_to_expiry")
+        raise _missing_column(read, "expiry", "time_to_expiry")
     notes.extend(convert_units(columns, units))
     columns["expiry_time"] = _expiry_times(columns, rows, read.timezone)
     for name in CANONICAL_COLUMNS:
@@ -138,11 +138,12 @@ def canonical_table(
     return CanonicalTable(table, nonstandard, (*read.notes, *notes))
 
 
-def _missing_column(rows: pd.DataFrame, *wanted: str) -> QuoteError:
-    """The error of a table without a column."""
+def _missing_column(read: LayoutRows, *wanted: str) -> QuoteError:
+    """The error of a table without a column, with the names that it has."""
+    found = list(read.own_names or read.rows.columns)
     message = (
         f"quotes need a column {' or '.join(map(repr, wanted))}; found "
-        f"{list(rows.columns)}; name it with `columns={{{wanted[0]!r}: ...}}`"
+        f"{found}; name it with `columns={{{wanted[0]!r}: ...}}`"
     )
     if "expiry" in wanted:
         message += ", or pass `expiry=` if all rows share one"
@@ -228,11 +229,18 @@ def _dates(column: pd.Series, notes: list[str]) -> pd.Series:
     return result.astype("datetime64[us]").where(codes >= 0)
 
 
-def _option_types(rows: pd.DataFrame) -> pd.Series:
+def _option_types(rows: pd.DataFrame, notes: list[str]) -> pd.Series:
     """The column of option types: "call", "put" or missing."""
     if "option_type" not in rows:
         return pd.Series(None, index=rows.index, dtype="str")
     is_call, known = call_flags(rows["option_type"])
+    said = rows["option_type"].dropna().unique()
+    if len(said) and not known.any():
+        shown = ", ".join(map(repr, said[:3].tolist()))
+        notes.append(
+            f"no option type is understood, among them {shown}; write them as "
+            '"call" and "put", or "C" and "P"'
+        )
     kinds = pd.Series(np.where(is_call, "call", "put"), index=rows.index, dtype="str")
     return kinds.where(known)
 

@@ -66,14 +66,18 @@ class ChainReport:
         """One row per rule that applied: its meaning, the number of rows, examples."""
         return self.rows.to_frame()
 
+    def describe_slices(self) -> str:
+        """The slices as text: columns with values only, problems in full below."""
+        shown = self.slices.drop(columns="problem").dropna(axis="columns", how="all")
+        text = shown.rename(index=lambda level: "" if pd.isna(level) else level)
+        lines = [text.to_string(float_format=lambda value: f"{value:.6g}", na_rep="")]
+        problems = self.slices["problem"].dropna()
+        for key, problem in problems.items():
+            lines.append(f"problem with {_slice_name(key)}: {problem}")  # type: ignore[arg-type]
+        return "\n".join(lines)
+
     def __repr__(self) -> str:
-        shown = self.slices.drop(columns="problem")
-        if self.slices["problem"].notna().any():
-            shown = self.slices
-        text = shown.to_string(
-            float_format=lambda value: f"{value:.6g}", max_colwidth=40, na_rep=""
-        )
-        text = f"{self.rows!r}\n{text}"
+        text = f"{self.rows!r}\n{self.describe_slices()}"
         if "arbitrage" in self.__dict__:
             text += f"\n{self.arbitrage.describe()}"
         return text
@@ -323,15 +327,21 @@ class OptionChain:
 
 
 def _merge_notes(notes: dict[str, list[str]], slices: int) -> list[str]:
-    """Notes with the slices that they concern; those that differ in figures are one."""
-    alike: dict[str, tuple[str, list[str]]] = {}
+    """Notes with the slices that they concern; those that differ in figures are one.
+
+    Such a note shows the figures of the first of its slices, and says so.
+    """
+    alike: dict[str, dict[str, list[str]]] = {}
     for note, where in notes.items():
-        key = re.sub(r"[\d.,]+", "", note)
-        alike.setdefault(key, (note, []))[1].extend(where)
+        alike.setdefault(re.sub(r"[\d.,]+", "", note), {})[note] = where
     merged = []
-    for note, where in alike.values():
+    for variants in alike.values():
+        note = next(iter(variants))
+        where = [name for names in variants.values() for name in names]
         more = f" and {len(where) - 2} more" if len(where) > 2 else ""
         place = "" if len(where) == slices else f"{', '.join(where[:2])}{more}: "
+        if len(variants) > 1:
+            place, note = f"{where[0]}: ", f"{note}; likewise in {len(where) - 1} more"
         merged.append(place + note)
     return merged
 
@@ -378,5 +388,6 @@ def _slice_name(key: Slice) -> str:
     """A slice as text: "2019-06-21 AM", "0.25 years"."""
     expiry, settlement = key
     if isinstance(expiry, pd.Timestamp):
-        return f"{expiry:%Y-%m-%d} {settlement or ''}".strip()
+        known = isinstance(settlement, str)
+        return f"{expiry:%Y-%m-%d} {settlement}" if known else f"{expiry:%Y-%m-%d}"
     return f"{expiry:.6g} years"

@@ -154,7 +154,8 @@ class QuoteReport:
 
     def _example(self, at: int) -> str:
         kind = ""
-        if self.is_call is not None:
+        known = self.codes[at] != RULE_CODES["unknown_option_type"]
+        if self.is_call is not None and known:
             kind = "call " if self.is_call[at] else "put "
         values = f"{self.bid[at]:.10g}"
         if self.ask is not None:
@@ -181,6 +182,10 @@ class QuoteReport:
             },
             index=pd.Index([rows.rule for rows in self.dropped], name="rule"),
         )
+
+    def in_one_line(self) -> str:
+        """The report as part of a message."""
+        return "; ".join(line.strip() for line in repr(self).splitlines())
 
     def __repr__(self) -> str:
         lines = [f"{self.rows_in:,} rows in, {self.rows_used:,} used"]

@@ -39,6 +39,7 @@ class LayoutRows:
         timezone: Of times without one, and of the market's close.
         us_listed: Whether underlyings are US tickers, whose options are American unless
             on an index.
+        own_names: The source's own names of columns, for messages on what is missing.
 
     Examples:
         >>> made = LayoutRows(pd.DataFrame({"strike": [100.0]}), notes=("no types",))
@@ -52,6 +53,7 @@ class LayoutRows:
     inferred: bool = False
     timezone: str = MARKET_TIMEZONE
     us_listed: bool = False
+    own_names: tuple[str, ...] = ()
 
 
 class AnyLayout(Protocol):
@@ -259,7 +261,7 @@ def fill_bids(rows: pd.DataFrame) -> list[str]:
     Examples:
         >>> rows = pd.DataFrame({"bid": [None, 1.0], "ask": [0.1, 1.2]})
         >>> fill_bids(rows), rows["bid"].tolist()
-        (['1 rows have no bid beside an ask: nobody bids, so it is zero'], [0.0, 1.0])
+        (['ask without a bid in 1 of 2 rows: nobody bids, so it is zero'], [0.0, 1.0])
     """
     bid, ask = numbers(rows["bid"]), numbers(rows["ask"])
     nobody = np.isnan(bid) & (ask > 0.0)
@@ -267,7 +269,8 @@ def fill_bids(rows: pd.DataFrame) -> list[str]:
     count = int(nobody.sum())
     if not count:
         return []
-    return [f"{count:,} rows have no bid beside an ask: nobody bids, so it is zero"]
+    where = f"{count:,} of {len(rows):,} rows"
+    return [f"ask without a bid in {where}: nobody bids, so it is zero"]
 
 
 def _at_time(dates: pd.Series, clock: str) -> pd.Series:
@@ -349,7 +352,7 @@ def _read_tidy(source: ChainSource) -> LayoutRows:
             notes.append(f"no quotes: prices are {names['mid']!r}, of whatever time")
     rows = table[list(names.values())].copy(deep=False)
     rows.columns = list(names)
-    return LayoutRows(rows, tuple(notes))
+    return LayoutRows(rows, tuple(notes), own_names=tuple(map(str, table.columns)))
 
 
 register_layout(Layout("tidy", _always, _read_tidy))

@@ -348,7 +348,7 @@ def prepare_quotes(
     if len(rows) < LEAST_STRIKES:
         raise QuoteError(
             f"only {len(rows)} usable strikes, where at least {LEAST_STRIKES} are "
-            "needed: " + repr(report).replace("\n", ";")
+            f"needed: {report.in_one_line()}"
         )
     if values.has_spreads and not values.bid[rows].any():
         note = "every bid is zero: the quotes bound prices from above only"

@@ -252,7 +252,7 @@ class _SourceTable:
 
 def _nothing_left(report: QuoteReport) -> str:
     """The message where every row falls under a rule."""
-    text = f"no row can be used: {report!r}".replace("\n", ";")
+    text = f"no row can be used: {report.in_one_line()}"
     if report.counts.get("no_quote", 0) > 0.5 * report.rows_in:
         text += "; quotes are empty outside of trading hours"
     return text

@@ -118,7 +118,8 @@ def select_all(table: pd.DataFrame, wanted: Wanted) -> Iterator[tuple[str, Selec
     )
     stamp, note = wanted.stamp()
     for (day, name), positions in groups.indices.items():  # type: ignore[misc]
-        known = ["" if pd.isna(day) else f"{day:%Y-%m-%d}"]
+        shown = wanted.path_date if pd.isna(day) else day
+        known = ["" if shown is None else f"{shown:%Y-%m-%d}"]
         known += ["" if pd.isna(name) else str(name)]
         label = " ".join(filter(None, known)) or "undated"
         if wanted.underlying is not None and not _is_named(name, wanted.underlying):

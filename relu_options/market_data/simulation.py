@@ -1,19 +1,21 @@
 """Simulated option chains, quoted as an exchange would, whose truth is known."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from relu_options.market_data.bates import BatesModel
+from relu_options.market_data.chain import OptionChain
 from relu_options.market_data.clocks import (
     as_date,
     expiry_time,
     utc_time,
     years_between,
 )
+from relu_options.market_data.reading import read_chain
 
 _STEPS = (5.0, 10.0, 25.0, 50.0, 100.0, 200.0)
 _STRIKES_PER_DEVIATION = 16.0
@@ -77,7 +79,7 @@ class SimulatedChain:
     """A chain of simulated quotes, and the truth behind them.
 
     Attributes:
-        terms: What it is made from.
+        terms: What it is made from; in a history, what is of its date.
         table: The quotes, one row per option, in canonical columns.
         slices: One row per expiry: `time_to_expiry` in years, `forward` in currency
             units, `discount_factor`.
@@ -94,6 +96,10 @@ class SimulatedChain:
     terms: SimulationTerms
     table: pd.DataFrame
     slices: pd.DataFrame
+
+    def chain(self) -> OptionChain:
+        """The quotes as `read_chain` gives them."""
+        return read_chain(self.table)
 
     def true_price(
         self,
@@ -209,12 +215,56 @@ def _slice_quotes(
 ) -> pd.DataFrame:
     """Calls, then puts, of one expiry."""
     at = {"forward": forward, "time_to_expiry": time_to_expiry}
-    strike = _listed_strikes(terms.model, **at)
+    variance = max(terms.model.initial_variance, terms.model.long_run_variance)
+    grid = _strike_grid(replace(terms.model, initial_variance=variance), **at)
+    strike = listed_strikes(
+        grid,
+        below=terms.model.distribution(grid, **at),
+        price=terms.model.price(grid, is_call=grid >= forward, **at),
+        forward=forward,
+    )
     strike = np.concatenate([strike, strike])
     is_call = np.arange(len(strike)) < len(strike) // 2
     price = terms.model.price(
         strike, is_call=is_call, discount_factor=discount_factor, **at
     )
+    contracts = {"expiry": expiry, "settlement": "PM", "strike": strike}
+    return quote_options(
+        terms,
+        rng,
+        contracts=contracts,
+        is_call=is_call,
+        price=price,
+        forward=np.full(len(strike), forward),
+        discount_factor=discount_factor,
+        time_to_expiry=time_to_expiry,
+    )
+
+
+def quote_options(
+    terms: SimulationTerms,
+    rng: np.random.Generator,
+    *,
+    contracts: Mapping[str, object],
+    is_call: np.ndarray,
+    price: np.ndarray,
+    forward: np.ndarray,
+    discount_factor: float | np.ndarray,
+    time_to_expiry: float | np.ndarray,
+) -> pd.DataFrame:
+    """Quotes around prices, all of shape `(m,)` or one number, as rows of a chain.
+
+    Args:
+        terms: Underlying and spot.
+        rng: Of the noise.
+        contracts: Columns `expiry`, `settlement` and `strike`.
+        is_call: True for calls, False for puts.
+        price: What the options are worth, in currency units.
+        forward: Currency units.
+        discount_factor: Price today of one unit of currency paid at expiry.
+        time_to_expiry: Years.
+    """
+    strike = np.asarray(contracts["strike"], dtype=np.float64)
     intrinsic = discount_factor * np.maximum(
         np.where(is_call, forward - strike, strike - forward), 0.0
     )
@@ -231,8 +281,8 @@ def _slice_quotes(
     return pd.DataFrame(
         {
             "underlying": terms.underlying,
-            "expiry": expiry,
-            "settlement": "PM",
+            "expiry": contracts["expiry"],
+            "settlement": contracts["settlement"],
             "exercise_style": "european",
             "strike": strike,
             "option_type": np.where(is_call, "call", "put"),
@@ -257,21 +307,38 @@ def _round_down(price: np.ndarray) -> np.ndarray:
     return tick * np.floor(price / tick + 1e-9)
 
 
-def _listed_strikes(
+def _strike_grid(
     model: BatesModel, *, forward: float, time_to_expiry: float
 ) -> np.ndarray:
-    """Strikes that would be listed: fine near the money, sparse in the wings."""
-    variance = max(model.initial_variance, model.long_run_variance)
+    """Strikes among which those that would be listed are sought."""
+    variance = model.initial_variance
     variance += model.jump_intensity * (model.jump_mean**2 + model.jump_volatility**2)
     deviation = np.sqrt(variance * time_to_expiry)
-    grid = forward * np.exp(np.linspace(*_LISTED_DEVIATIONS, 300) * deviation)
-    at = {"forward": forward, "time_to_expiry": time_to_expiry}
-    below = model.distribution(grid, **at)
-    price = model.price(grid, is_call=grid >= forward, **at)
+    return forward * np.exp(np.linspace(*_LISTED_DEVIATIONS, 300) * deviation)
+
+
+def listed_strikes(
+    grid: np.ndarray,
+    *,
+    below: np.ndarray,
+    price: np.ndarray,
+    forward: float,
+    strikes_per_deviation: float = _STRIKES_PER_DEVIATION,
+) -> np.ndarray:
+    """Strikes that would be listed: fine near the money, sparse in the wings.
+
+    Args:
+        grid: Strikes, in currency units, increasing.
+        below: Probability of finishing below each.
+        price: What the option out of the money is worth at each, in currency units.
+        forward: Currency units.
+        strikes_per_deviation: How many strikes there are to one deviation, at least,
+            near the money.
+    """
     rarer = np.minimum(below, 1.0 - below)
     quoted = grid[(rarer > _LEAST_DELTA) & (price > _LEAST_PRICE)]
     deviation = float(np.interp(0.84, below, grid) - np.interp(0.5, below, grid))
-    finest = int(np.searchsorted(_STEPS, deviation / _STRIKES_PER_DEVIATION))
+    finest = int(np.searchsorted(_STEPS, deviation / strikes_per_deviation))
     strike = np.arange(_STEPS[0], quoted[-1], _STEPS[0])
     strike = strike[strike >= quoted[0]]
     away = np.abs(strike - forward) / deviation

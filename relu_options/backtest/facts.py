@@ -1,0 +1,76 @@
+"""What a history says beside its chains, read once and served up to a date."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from relu_options.backtest.contracts import Event
+from relu_options.backtest.market import History, Market
+from relu_options.backtest.settlement import COLUMNS, price_table
+from relu_options.market_data.clocks import expiry_time
+
+
+class Facts:
+    """Dates, splits, settlement prices and prices of the underlying of a history.
+
+    Args:
+        history: Read here, once.
+        dates: That are gone through.
+    """
+
+    def __init__(self, history: History, dates: pd.DatetimeIndex):
+        self.dates = pd.DatetimeIndex(history.dates).sort_values()
+        self.splits = history.splits.sort_index()
+        self.settlement_prices = price_table(history.settlement_prices)
+        self.underlying_prices = history.underlying_prices.sort_index()
+        gaps = pd.DatetimeIndex(history.missing_dates)
+        self.missing = [
+            Event(
+                day,
+                "missing_day",
+                f"{day:%Y-%m-%d}",
+                "expected, but not in the history; positions were carried",
+            )
+            for day in gaps[(gaps > dates[0]) & (gaps < dates[-1])]
+        ]
+
+    def see(self, market: Market) -> None:
+        """Remember the price of the underlying of a date that had none."""
+        if market.date not in self.underlying_prices.index:
+            seen = pd.Series({market.date: market.spot})
+            self.underlying_prices = pd.concat(
+                [self.underlying_prices, seen]
+            ).sort_index()
+
+    def price_on(self, date: pd.Timestamp) -> float:
+        """Price of the underlying on a date; NaN where it is not known."""
+        return float(self.underlying_prices.get(date, np.nan))
+
+    def dates_until(self, date: pd.Timestamp) -> pd.DatetimeIndex:
+        """Dates of the history, up to one."""
+        return self.dates[: self.dates.searchsorted(date, side="right")]
+
+    def splits_until(self, date: pd.Timestamp) -> pd.Series:
+        """Splits up to a date."""
+        return _until(self.splits, date)
+
+    def prices_until(self, date: pd.Timestamp) -> pd.Series:
+        """Prices of the underlying up to a date."""
+        return _until(self.underlying_prices, date)
+
+    def settled_until(self, time: pd.Timestamp) -> pd.DataFrame:
+        """Settlement prices of what has expired by an instant."""
+        passed = {
+            key: price
+            for key, price in self.settlement_prices.items()
+            if expiry_time(*key) <= time
+        }
+        rows = [(*key, price) for key, price in passed.items()]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _until(series: pd.Series, date: pd.Timestamp) -> pd.Series:
+    """The part of a sorted series up to a date."""
+    index = pd.DatetimeIndex(series.index)
+    return series.iloc[: index.searchsorted(date, side="right")]

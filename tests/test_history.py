@@ -1,0 +1,746 @@
+"""Histories on disk: what goes in comes out, whatever interrupts it."""
+
+import dataclasses
+import gc
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import weakref
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from relu_options.errors import QuoteError
+from relu_options.market_data import OptionChain, bundled_chain, read_chain
+from relu_options.market_data.bundled import bundled_history
+from relu_options.market_data.history import ChainHistory, trade_date, write_whole
+from relu_options.market_data.stored_chain import (
+    PARTS,
+    StoredChain,
+    encode_chain,
+    part_name,
+    read_header,
+    underlying_folder,
+    underlying_of,
+)
+
+try:
+    import pyarrow as pa
+except ImportError:
+    pa = None
+
+FORMATS = [
+    pytest.param(
+        "parquet", marks=pytest.mark.skipif(pa is None, reason="needs pyarrow")
+    ),
+    "csv",
+]
+SYMBOLS = [
+    "SPX190621P02800000",
+    "SPX190621C02900000",
+    "SPXW190621P02800000",
+    "SPXW190621C02900000",
+    "SPXW190621C02900000",
+    "not a contract",
+]
+
+
+def chain_of(date: str, underlying: Any = "SPX", **columns: Any) -> OptionChain:
+    """A small chain at the close of a date, with a fault or two."""
+    table = pd.DataFrame(
+        {
+            "underlying": underlying,
+            "expiry": pd.Timestamp(date) + pd.Timedelta(days=30),
+            "strike": [90.0, 100.0, 100.0, 110.0],
+            "option_type": ["put", "put", "call", "call"],
+            "bid": [1.0, 3.0, 3.3, 0.9],
+            "ask": [1.2, 3.2, 3.1, 1.1],
+            "underlying_price": 100.5,
+        }
+        | columns
+    )
+    return read_chain(table, quote_time=date)
+
+
+def contract_chain():
+    """Contracts settled AM and PM, with rows dropped and notes."""
+    table = pd.DataFrame(
+        {
+            "contract": SYMBOLS,
+            "strike": [2800.0, 2900.0, 2800.0, 2900.0, 2900.0, 2900.0],
+            "bid": [31.0, 26.0, 31.5, 26.5, 20.0, 1.0],
+            "ask": [31.4, 26.3, 31.9, np.nan, 30.0, 2.0],
+            "volume": [1, 2, 3, 4, 5, 6],
+        },
+        index=pd.Index(list("abcdef"), name="line"),
+    )
+    return read_chain(table, quote_time="2019-05-17 16:15")
+
+
+def labelled_chain():
+    """A chain whose index has two levels, one of times, and whose floats are random."""
+    rng = np.random.default_rng(5)
+    chain = bundled_chain()
+    rows = chain.rows.assign(bid=rng.random(len(chain.rows)), mid=rng.random())
+    rows.index = pd.MultiIndex.from_arrays(
+        [rows["expiry_time"], np.arange(len(rows))], names=["when", None]
+    )
+    return dataclasses.replace(chain, rows=rows)
+
+
+def undated_chain():
+    """A chain of American volatilities by time to expiry, of nobody knows what."""
+    table = pd.DataFrame(
+        {
+            "time_to_expiry": [0.1, 0.1, 0.1, 0.5, 0.5, 0.5],
+            "strike": [90.0, 100.0, 110.0] * 2,
+            "implied_volatility": [0.25, 0.2, np.nan, 0.24, 0.21, 0.19],
+            "exercise_style": "american",
+        },
+        index=[7, 5, 3, 1, 0, 2],
+    )
+    return read_chain(table)
+
+
+def part_of_chain():
+    """One slice of a chain, whose rows say nothing of the others."""
+    return bundled_chain()["2025-06-20"]
+
+
+CHAINS = [
+    bundled_chain,
+    contract_chain,
+    labelled_chain,
+    undated_chain,
+    part_of_chain,
+]
+
+
+def assert_same_chain(one, other):
+    """Assert that two chains are one: rows, rules, labels and everything beside."""
+    pd.testing.assert_frame_equal(one.rows, other.rows, check_exact=True)
+    np.testing.assert_array_equal(one.codes, other.codes)
+    for field in dataclasses.fields(OptionChain):
+        if field.name not in ("rows", "codes"):
+            assert getattr(one, field.name) == getattr(other, field.name), field.name
+    assert one.slices == other.slices
+    assert repr(one) == repr(other)
+    assert repr(one.report()) == repr(other.report())
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda make: make.__name__)
+def test_everything_that_a_chain_has_survives(chain, file_format, tmp_path):
+    history = ChainHistory(tmp_path, file_format=file_format)
+    history.append(chain(), date="2025-03-14")
+    assert_same_chain(history["2025-03-14"], chain())
+
+
+def test_no_field_of_a_chain_is_forgotten():
+    """A field added to chains must be stored by `encode_chain`, and then named here."""
+    names = {field.name for field in dataclasses.fields(OptionChain)}
+    stored = {"rows", "codes", "quote_time", "notes", "_only_slice", "layout"}
+    assert names == stored
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_rows_without_an_underlying_come_back_so(file_format, tmp_path):
+    chain = chain_of("2025-03-14", underlying=["SPX", None, None, "SPX"])
+    assert chain.rows["underlying"].isna().sum() == 2
+    history = ChainHistory(tmp_path, file_format=file_format)
+    history.append(chain)
+    assert_same_chain(history["2025-03-14"], chain)
+
+
+def test_encoding_is_the_same_every_time():
+    for file_format in PARTS if pa is not None else ["csv"]:
+        once, again = (encode_chain(bundled_chain(), file_format) for _ in range(2))
+        assert once == again
+
+
+def test_what_cannot_be_stored_is_refused():
+    chain = chain_of("2025-03-14")
+    mixed = dataclasses.replace(chain, rows=chain.rows.set_axis([1, "a", 2, "b"]))
+    with pytest.raises(QuoteError, match=r"labels .* of dtype object cannot be stored"):
+        encode_chain(mixed, "csv")
+    taken = dataclasses.replace(chain, rows=chain.rows.assign(rule="mine"))
+    with pytest.raises(QuoteError, match=r"columns \['rule'\] have names"):
+        encode_chain(taken, "csv")
+
+
+def three_days(path, **options):
+    """A history of three dates."""
+    history = ChainHistory(path, **options)
+    for date in ("2025-03-14", "2025-03-17", "2025-03-19"):
+        history.append(chain_of(date))
+    return history
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_history_is_a_mapping_from_dates_to_chains(file_format, tmp_path):
+    history = three_days(tmp_path, file_format=file_format)
+    assert len(history) == 3
+    assert list(history) == list(history.dates) == list(history.keys())
+    assert history.dates.tz is None
+    assert history.dates.is_monotonic_increasing
+    assert history.underlyings == ["SPX"]
+    assert "2025-03-14" in history
+    assert pd.Timestamp("2025-03-17") in history
+    assert "2025-03-18" not in history
+    assert "nonsense" not in history
+    for date, chain in history.items():
+        assert trade_date(chain) == date
+    assert repr(history) == (
+        "ChainHistory(SPX: 3 dates from 2025-03-14 to 2025-03-19, 12 rows)"
+    )
+    assert ChainHistory(tmp_path) == ChainHistory(str(tmp_path))
+
+
+def test_dates_are_those_of_the_market_not_of_utc():
+    """Late in New York it is already tomorrow in London; coins trade by UTC."""
+    assert trade_date(chain_of("2025-03-14 23:30")) == pd.Timestamp("2025-03-14")
+    chain = chain_of("2025-03-14 23:30")
+    assert chain.quote_time is not None
+    assert chain.quote_time.day == 15
+    coins = dataclasses.replace(chain, rows=chain.rows.assign(settlement="08:00 UTC"))
+    assert trade_date(coins) == pd.Timestamp("2025-03-15")
+    assert trade_date(chain, "2025-03-13") == pd.Timestamp("2025-03-13")
+    with pytest.raises(QuoteError, match="no quote time, so no date; pass `date=`"):
+        trade_date(undated_chain())
+
+
+def test_scan_chooses_dates_and_expiries(tmp_path):
+    history = three_days(tmp_path)
+
+    def dates(*args, **options):
+        return [f"{trade_date(one):%m-%d}" for one in history.scan(*args, **options)]
+
+    assert dates() == ["03-14", "03-17", "03-19"]
+    assert dates(slice("2025-03-15", None)) == ["03-17", "03-19"]
+    assert dates(slice(None, "2025-03-17")) == ["03-14", "03-17"]
+    assert dates(slice("2025-03-17", "2025-03-17")) == ["03-17"]
+    assert dates(slice("2025-03-20", None)) == []
+    assert dates(["2025-03-19", "2025-03-14"]) == ["03-14", "03-19"]
+    assert dates("2025-03-19") == ["03-19"]
+    assert dates(expiries=["2025-04-16"]) == ["03-17"]
+    with pytest.raises(KeyError, match=r"no chain of 1 of 2 dates, first 2025-03-18"):
+        dates(["2025-03-14", "2025-03-18"])
+    with pytest.raises(ValueError, match="a slice of dates has no step"):
+        dates(slice(None, None, 2))
+
+
+def test_scan_keeps_the_rows_of_the_expiries(tmp_path):
+    history = ChainHistory(tmp_path)
+    history.append(bundled_chain())
+    (chain,) = history.scan(expiries=["2025-06-20", "2025-09-19"])
+    assert [one[0] for one in chain.slices] == [
+        pd.Timestamp("2025-06-20"),
+        pd.Timestamp("2025-09-19"),
+    ]
+    expected = bundled_chain()["2025-06-20"].table
+    pd.testing.assert_frame_equal(chain["2025-06-20"].table, expected)
+
+
+def test_scan_loads_one_chain_at_a_time(tmp_path):
+    """A later file is not touched before its turn, an earlier chain is not kept."""
+    history = three_days(tmp_path)
+    damaged = next(tmp_path.glob("*/date=2025-03-19/part*"))
+    damaged.write_bytes(b"nothing")
+    chains = history.scan()
+    first = next(chains)
+    gone = weakref.ref(first)
+    del first
+    second = next(chains)
+    gc.collect()
+    assert gone() is None
+    assert trade_date(second) == pd.Timestamp("2025-03-17")
+    with pytest.raises(QuoteError, match="2025-03-19"):
+        next(chains)
+
+
+def test_tables_are_the_used_rows_of_all_dates(tmp_path):
+    history = three_days(tmp_path)
+    table = history.to_frame()
+    assert table["date"].value_counts().tolist() == [3, 3, 3]  # one quote is crossed
+    day = table[table["date"] == "2025-03-17"].drop(columns="date")
+    expected = chain_of("2025-03-17").to_frame()
+    pd.testing.assert_frame_equal(
+        day.reset_index(drop=True), expected.reset_index(drop=True)
+    )
+    assert len(history.to_frame(slice("2025-03-15", None))) == 6
+    with pytest.raises(KeyError, match="there is no chain to make a table of"):
+        history.to_frame(slice("2026-01-01", None))
+
+
+@pytest.mark.skipif(pa is None, reason="needs pyarrow")
+class TestReaders:
+    """Others read the folder as it is, with all that lies in it."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        history = three_days(tmp_path)
+        history.append(chain_of("2025-03-17", underlying="BRK/B"))
+        for name in ("SPX", "BRK/B"):
+            history.of(name).write_splits({"2025-03-17": 2.0})
+        left = next(tmp_path.glob("underlying=SPX/date=2025-03-14"))
+        (left / ".part.parquet.0.tmp").write_bytes(b"PAR1 and then killed")
+        return tmp_path
+
+    def test_pyarrow(self, folder):
+        dataset = pytest.importorskip("pyarrow.dataset")
+        table = dataset.dataset(folder, format="parquet", partitioning="hive")
+        frame = table.to_table().to_pandas()
+        assert sorted(frame["underlying"].unique()) == ["BRK/B", "SPX"]
+        assert frame.groupby(["underlying", "date"]).size().tolist() == [4] * 4
+        used = frame[(frame["rule"] == "used") & (frame["underlying"] == "SPX")]
+        ours = ChainHistory(folder).to_frame(underlying="SPX")
+        assert used["bid"].sum() == pytest.approx(ours["bid"].sum(), rel=1e-15)
+        kinds = {str(kind) for kind in table.schema.types}
+        assert kinds == {
+            "double",
+            "string",
+            "timestamp[us]",
+            "timestamp[us, tz=UTC]",
+        }
+
+    def test_duckdb(self, folder):
+        duckdb = pytest.importorskip("duckdb")
+        rows = duckdb.sql(
+            "select underlying, date, count(*), max(expiry - date) "
+            f"from read_parquet('{folder}/**/*.parquet', hive_partitioning=true) "
+            "group by all order by all"
+        ).fetchall()
+        assert [row[:3] for row in rows] == [
+            ("BRK/B", pd.Timestamp("2025-03-17").date(), 4),
+            ("SPX", pd.Timestamp("2025-03-14").date(), 4),
+            ("SPX", pd.Timestamp("2025-03-17").date(), 4),
+            ("SPX", pd.Timestamp("2025-03-19").date(), 4),
+        ]
+        assert all(row[3].days == 30 for row in rows)
+
+    def test_polars(self, folder):
+        polars = pytest.importorskip("polars")
+        lazy = polars.scan_parquet(f"{folder}/**/*.parquet", hive_partitioning=True)
+        counts = lazy.group_by("underlying", "date").len().collect()
+        assert counts["len"].to_list() == [4] * 4
+        assert set(counts["underlying"]) == {"BRK/B", "SPX"}
+
+
+def contents(folder):
+    """Every file of a folder, hidden ones too, with its bytes."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_the_same_chain_again_changes_nothing(file_format, tmp_path):
+    history = three_days(tmp_path, file_format=file_format)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("part*")}
+    three_days(tmp_path, file_format=file_format)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    # Nor in the other format: it is the same chain.
+    other = "csv" if file_format == "parquet" else "parquet"
+    if pa is not None:
+        three_days(tmp_path, file_format=other)
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(history) == 3
+
+
+def test_another_chain_of_a_date_needs_overwrite(tmp_path):
+    history = three_days(tmp_path)
+    other = chain_of("2025-03-17", bid=[1.0, 3.0, 3.1, 0.8])
+    with pytest.raises(
+        ValueError, match=r"another chain of 2025-03-17 is in .*overwrite"
+    ):
+        history.append(other)
+    assert_same_chain(history["2025-03-17"], chain_of("2025-03-17"))
+    history.append(other, overwrite=True)
+    assert_same_chain(history["2025-03-17"], other)
+    assert len(history) == 3
+
+
+@pytest.mark.skipif(pa is None, reason="needs pyarrow")
+def test_overwriting_in_another_format_leaves_one_file(tmp_path):
+    three_days(tmp_path, file_format="parquet")
+    history = ChainHistory(tmp_path, file_format="csv")
+    history.append(chain_of("2025-03-17"), overwrite=True)
+    names = sorted(path.name for path in tmp_path.rglob("part*"))
+    assert names == ["part.csv.gz", "part.parquet", "part.parquet"]
+    assert_same_chain(history["2025-03-17"], chain_of("2025-03-17"))
+
+
+def test_a_history_goes_on_in_its_own_format(tmp_path):
+    three_days(tmp_path, file_format="csv")
+    ChainHistory(tmp_path).append(chain_of("2025-03-20"))
+    assert len(list(tmp_path.rglob("part.csv.gz"))) == 4
+
+
+def test_without_pyarrow_a_history_is_csv(tmp_path, monkeypatch):
+    monkeypatch.setattr("relu_options.market_data.history.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    if pa is not None:
+        monkeypatch.delattr(pa, "parquet", raising=False)
+    history = three_days(tmp_path)
+    assert len(list(tmp_path.rglob("part.csv.gz"))) == 3
+    assert_same_chain(history["2025-03-17"], chain_of("2025-03-17"))
+    with pytest.raises(ImportError, match=r"pip install relu_options\[parquet\]"):
+        three_days(tmp_path / "other", file_format="parquet")
+    assert not (tmp_path / "other").exists()
+
+
+def test_several_underlyings_are_told_apart(tmp_path):
+    history = three_days(tmp_path)
+    history.append(chain_of("2025-03-17", underlying="AAPL"))
+    history.append(chain_of("2025-03-18", underlying="AAPL"))
+    assert history.underlyings == ["AAPL", "SPX"]
+    assert [f"{date:%d}" for date in history] == ["14", "17", "18", "19"]
+    assert repr(history) == (
+        "ChainHistory(AAPL, SPX: 4 dates from 2025-03-14 to 2025-03-19, 20 rows)"
+    )
+    with pytest.raises(ValueError, match=r"2 underlyings: AAPL, SPX; .*of\('AAPL'\)"):
+        history["2025-03-17"]
+    with pytest.raises(ValueError, match="2 underlyings"):
+        _ = history.splits
+    apple = history.of("AAPL")
+    assert apple["2025-03-17"].underlying == "AAPL"
+    assert len(apple) == 2
+    assert [one.underlying for one in history.scan("2025-03-17")] == ["AAPL", "SPX"]
+    assert [one.underlying for one in history.scan(underlying="AAPL")] == ["AAPL"] * 2
+    apple.write_splits({"2025-03-18": 4.0})
+    assert history.of("SPX").splits.empty
+    with pytest.raises(ValueError, match="a chain on SPX in the history of AAPL"):
+        apple.append(chain_of("2025-03-20"))
+    with pytest.raises(ValueError, match="the history of AAPL, not of SPX"):
+        apple.of("SPX")
+    with pytest.raises(KeyError, match=r"no chain of 2025-03-19; the nearest are"):
+        apple["2025-03-19"]
+
+
+@pytest.mark.parametrize("name", ["BRK/B", "SPX^", "a=b", "..", "É & co", None])
+def test_any_name_is_a_folder_and_back(name, tmp_path):
+    folder = underlying_folder(name)
+    assert "/" not in folder
+    assert underlying_of(folder) == name
+    history = ChainHistory(tmp_path)
+    history.append(chain_of("2025-03-14", underlying=name))
+    assert history.underlyings == [name]
+    assert history["2025-03-14"].underlying == name
+    assert [path.parent for path in tmp_path.rglob("date=*")] == [tmp_path / folder]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "other"])
+def test_a_damaged_file_is_named(file_format, damage, tmp_path):
+    history = three_days(tmp_path, file_format=file_format)
+    path = tmp_path / part_name("SPX", "2025-03-17", file_format)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": content[:middle],
+            "changed": content[:middle] + b"\x00\xff" * 20 + content[middle + 40 :],
+            "other": gzip.compress(b"strike,bid\n1,2\n"),
+        }[damage]
+    )
+    with pytest.raises(
+        QuoteError, match=r"2025-03-17/part.* cannot be read: .*overwrite"
+    ):
+        history["2025-03-17"]
+    assert len(history["2025-03-14"].table) == 3
+    history.append(chain_of("2025-03-17"), overwrite=True)
+    assert_same_chain(history["2025-03-17"], chain_of("2025-03-17"))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_damaged_header_is_named(file_format, tmp_path):
+    history = three_days(tmp_path, file_format=file_format)
+    path = tmp_path / part_name("SPX", "2025-03-17", file_format)
+    assert read_header(path)["underlying_price"] == 100.5
+    path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(QuoteError, match=r"part.* cannot be read: .*overwrite"):
+        repr(history)
+
+
+def test_a_missing_date_names_its_neighbours(tmp_path):
+    history = three_days(tmp_path)
+    message = (
+        "no chain of 2025-03-18; the nearest are 2025-03-14, 2025-03-17, 2025-03-19"
+    )
+    with pytest.raises(KeyError, match=message):
+        history["2025-03-18"]
+    with pytest.raises(QuoteError, match="'soon' is not a date"):
+        history["soon"]
+    with pytest.raises(KeyError, match="no chain of 2025-03-18; there is none of any"):
+        ChainHistory(tmp_path / "new")["2025-03-18"]
+
+
+def test_an_empty_history_says_so_and_writes_nothing(tmp_path):
+    history = ChainHistory(tmp_path / "new")
+    assert repr(history) == f"ChainHistory({tmp_path / 'new'}: empty)"
+    assert len(history) == 0
+    assert history.splits.empty
+    assert history.settlement_prices.empty
+    assert history.underlying_prices.empty
+    assert history.missing_dates.empty
+    assert list(history.scan()) == []
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="no chain says yet on which underlying"):
+        history.write_splits({"2025-03-14": 2.0})
+
+
+def test_a_history_is_a_folder(tmp_path):
+    (tmp_path / "quotes.csv").write_text("strike\n")
+    with pytest.raises(ValueError, match=r"quotes\.csv is a file, and a history is a"):
+        ChainHistory(tmp_path / "quotes.csv")
+    with pytest.raises(ValueError, match="file_format must be one of"):
+        ChainHistory(tmp_path, file_format="feather")
+
+
+def test_reading_leaves_a_folder_as_it_is(tmp_path):
+    """Not one file or time of change differs after all was read."""
+    history = three_days(tmp_path)
+    history.write_splits({"2025-03-17": 2.0})
+
+    def state():
+        paths = [tmp_path, *tmp_path.rglob("*")]
+        return {path: path.stat().st_mtime_ns for path in paths}
+
+    before = state()
+    if os.name == "posix":
+        for path in before:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        again = ChainHistory(tmp_path)
+        repr(again)
+        list(again.scan())
+        again.to_frame()
+        for name in ("splits", "settlement_prices", "underlying_prices", "calendar"):
+            getattr(again, name)
+        assert state() == before
+    finally:
+        for path in before:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_tables_beside_the_chains(tmp_path):
+    history = three_days(tmp_path)
+    history.write_splits(pd.Series({"2025-03-19": 0.1, "2025-03-17": 2.0}))
+    assert history.splits.to_dict() == {
+        pd.Timestamp("2025-03-17"): 2.0,
+        pd.Timestamp("2025-03-19"): 0.1,
+    }
+    prices = pd.DataFrame(
+        {
+            "expiry": ["2025-04-18", "2025-04-18", "2025-03-21"],
+            "settlement": ["PM", "AM", "AM"],
+            "price": [101.0, 1 / 3, 99.0],
+        }
+    )
+    history.write_settlement_prices(prices)
+    table = history.settlement_prices
+    assert table["settlement"].tolist() == ["AM", "AM", "PM"]
+    assert table["price"].tolist() == [99.0, 1 / 3, 101.0]
+    assert table["expiry"].is_monotonic_increasing
+    history.write_settlement_prices(prices[["expiry", "price"]].iloc[1:])
+    assert history.settlement_prices["settlement"].tolist() == ["PM", "PM"]
+    assert history.underlying_prices.tolist() == [100.5] * 3
+    history.write_underlying_prices({"2025-03-17": 7.5, "2025-03-18": 8.0})
+    assert history.underlying_prices.tolist() == [100.5, 7.5, 8.0, 100.5]
+    assert history.underlying_prices.index.name == "date"
+
+
+def test_underlying_prices_that_differ_within_a_chain_say_nothing(tmp_path):
+    history = three_days(tmp_path)
+    chain = chain_of("2025-03-18", underlying_price=[100.0, 101.0, 100.0, 100.0])
+    history.append(chain)
+    assert pd.Timestamp("2025-03-18") not in history.underlying_prices.index
+
+
+def test_gaps_are_the_expected_dates_without_a_chain(tmp_path):
+    history = three_days(tmp_path)
+    assert history.missing_dates.empty
+    assert history.calendar.equals(history.dates)
+    history.write_calendar(pd.bdate_range("2025-03-10", "2025-03-25"))
+    assert history.missing_dates.strftime("%m-%d").tolist() == ["03-18"]
+    assert "(1 missing)" in repr(history)
+    history.append(chain_of("2025-03-18"))
+    assert history.missing_dates.empty
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"expiry": ["2025-03-21"]}, r"missing \['price'\]"),
+        (
+            {"expiry": ["2025-03-21"], "settlement": ["noon"], "price": [1.0]},
+            "1 of 1 rows do not have a settlement among .*noon",
+        ),
+        ({"expiry": ["2025-03-21"], "price": [np.nan]}, "a positive price"),
+        (
+            {"expiry": ["2025-03-21"], "price": [-1.0]},
+            "a positive price: 2025-03-21 PM",
+        ),
+        (
+            {"expiry": ["2025-03-21"] * 2, "price": [1.0, 2.0]},
+            "1 of 2 rows do not have one price for an expiry",
+        ),
+    ],
+)
+def test_settlement_prices_must_make_sense(table, message, tmp_path):
+    history = three_days(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        history.write_settlement_prices(pd.DataFrame(table))
+    assert history.settlement_prices.empty
+
+
+@pytest.mark.parametrize("ratio", [0.0, -2.0, np.nan, np.inf])
+def test_splits_must_be_positive(ratio, tmp_path):
+    history = three_days(tmp_path)
+    with pytest.raises(ValueError, match="1 of 2 rows do not have a positive ratio"):
+        history.write_splits({"2025-03-14": 2.0, "2025-03-17": ratio})
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from test_history import chain_of
+from relu_options.market_data import history
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def half(descriptor):
+    os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+    die()
+
+if sys.argv[2] == "half written":
+    history.os.fsync = half
+else:
+    Path.replace = die
+chain = chain_of("2025-03-17", bid=[1.0, 3.0, 3.1, 0.8])
+history.ChainHistory(sys.argv[1], file_format=sys.argv[3]).append(chain, overwrite=True)
+"""
+
+
+def run_killed(script, *arguments):
+    """Run a script that kills itself."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        env=environment,
+        timeout=120,
+        check=False,
+        capture_output=True,
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.parametrize("moment", ["half written", "not in place"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_process_killed_while_appending_loses_nothing(moment, there, tmp_path):
+    """What was there is there still, nothing half-written shows, and it can go on."""
+    history = ChainHistory(tmp_path, file_format="csv")
+    dates = ["2025-03-14", "2025-03-17"] if there else ["2025-03-14"]
+    for date in dates:
+        history.append(chain_of(date))
+    before = contents(tmp_path)
+    run_killed(KILLED, tmp_path, moment, "csv")
+    after = contents(tmp_path)
+    (left,) = after.keys() - before.keys()
+    assert "/.part.csv.gz." in left
+    assert {name: after[name] for name in before} == before
+    assert [f"{date:%Y-%m-%d}" for date in history] == dates
+    assert len(list(history.scan())) == len(dates)
+    repr(history)
+    whole = chain_of("2025-03-17", bid=[1.0, 3.0, 3.1, 0.8])
+    history.append(whole, overwrite=True)
+    assert_same_chain(history["2025-03-17"], whole)
+    assert contents(tmp_path).keys() == {
+        part_name("SPX", date, "csv") for date in ("2025-03-14", "2025-03-17")
+    }
+
+
+IMPORT = """
+import sys
+from relu_options.market_data.bundled import bundled_history
+from relu_options.market_data.history import ChainHistory
+
+history = ChainHistory(sys.argv[1], file_format="csv")
+for chain in bundled_history().scan():
+    history.append(chain)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_an_import_that_was_killed_is_simply_run_again(tmp_path):
+    """To the same bytes as one that was not."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", IMPORT, str(tmp_path / "killed")]
+    process = subprocess.Popen(command, env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while len(ChainHistory(tmp_path / "killed")) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        process.kill()
+        process.wait()
+    history = ChainHistory(tmp_path / "killed", file_format="csv")
+    assert 3 <= len(history) < len(bundled_history())
+    clean = ChainHistory(tmp_path / "clean", file_format="csv")
+    for chain in bundled_history().scan():
+        history.append(chain)
+        clean.append(chain)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "clean")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    write_whole(tmp_path / "one.txt", b"first")
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("relu_options.market_data.history.os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_whole(tmp_path / "one.txt", b"second")
+    assert contents(tmp_path) == {"one.txt": b"first"}
+
+
+def test_a_stored_chain_travels_without_its_folder(tmp_path):
+    history = three_days(tmp_path)
+    stored = history.stored("2025-03-17")
+    for path in tmp_path.rglob("part*"):
+        path.unlink()
+    again = StoredChain(stored.name, bytes(stored.content))
+    assert again.date == pd.Timestamp("2025-03-17")
+    assert again.underlying == "SPX"
+    assert again.digest == stored.digest
+    assert_same_chain(again.chain(), chain_of("2025-03-17"))
+
+
+def test_the_bundled_history_is_whole_and_small():
+    history = bundled_history()
+    size = sum(path.stat().st_size for path in history.path.rglob("*"))
+    assert size < 1_000_000
+    assert len(history) == 40
+    assert len(history.missing_dates) == 2
+    assert history.splits.tolist() == [2.0]
+    prices = history.underlying_prices
+    split = history.splits.index[0]
+    assert prices[:split].iloc[-2] / prices[split] == pytest.approx(2.0, rel=0.05)
+    settled = history.settlement_prices
+    assert set(settled["settlement"]) == {"AM", "PM"}
+    for chain in history.scan(["2025-01-06", "2025-03-04"]):
+        assert len(chain) == 5
+        assert chain.report().slices["problem"].isna().all()
