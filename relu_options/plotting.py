@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.markers import CARETDOWN
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
@@ -560,7 +561,9 @@ def plot_fitted_history(fitted: FittedHistory, ax: Axes | None = None) -> Axes:
             table.index, values, ".-", ms=3, lw=1.2, color=tuple(colour), label=label
         )
     ax.set_ylabel("volatility at the money, %")
-    ax.tick_params(axis="x", rotation=30)
+    locator = AutoDateLocator()
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     if table.shape[1]:
         ax.legend(fontsize="x-small", frameon=False)
     return ax

@@ -4,6 +4,7 @@ Each test is one fault that users meet; nothing is repaired or dropped in silenc
 """
 
 import gzip
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import relu_options as ro
 from relu_options.__main__ import main
 from relu_options.errors import QuoteError
 from relu_options.market_data import prepare_quotes, read_chain, read_chains
@@ -517,7 +519,7 @@ def test_inspect_prints_what_a_file_holds(tmp_path, capsys):
     for words in (
         "layout     tidy",
         "OptionChain(XYZ at 2025-03-14 20:00 UTC: 17 quotes",
-        "american 17",
+        "exercise american (17); currency unknown (17)",
         "18 rows in",
         "dropped 1: bid above ask: 0: call 80 (30 / 29)",
         "American options",
@@ -555,6 +557,126 @@ def test_an_expiry_for_a_file_that_has_none(tmp_path, capsys):
     path = tmp_path / "quotes_2025-03-14.csv"
     table().drop(columns="expiry").to_csv(path, index=False)
     assert main(["inspect", str(path)]) == 2
-    assert "pass `expiry=`" in capsys.readouterr().err
+    assert "pass `--expiry`" in capsys.readouterr().err
     assert main(["inspect", str(path), "--expiry", "2025-06-20"]) == 0
     assert "2025-06-20 PM" in capsys.readouterr().out
+
+
+def test_inspect_looks_at_one_expiry(tmp_path, capsys):
+    path = tmp_path / "quotes_2025-03-14.csv"
+    both = [table(expiry="2025-06-20"), table(expiry="2025-09-19")]
+    pd.concat(both).to_csv(path, index=False)
+    assert main(["inspect", str(path), "--expiry", "2025-09-19"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 slice, 2025-09-19 PM" in shown
+    assert "2025-06-20" not in shown
+    assert main(["inspect", str(path), "--expiry", "2025-07-01"]) == 2
+    assert "the nearest are 2025-06-20 PM" in capsys.readouterr().err
+
+
+def test_inspect_chooses_between_settlements_of_one_date(tmp_path, capsys):
+    path = tmp_path / "quotes_2025-03-14.csv"
+    both = [table(settlement="AM"), table(settlement="PM")]
+    pd.concat(both).to_csv(path, index=False)
+    arguments = ["inspect", str(path), "--expiry", "2025-06-20"]
+    assert main(arguments) == 2
+    assert "choose `--settlement AM` or `--settlement PM`" in capsys.readouterr().err
+    assert main([*arguments, "--settlement", "AM"]) == 0
+    assert "1 slice, 2025-06-20 AM" in capsys.readouterr().out
+
+
+def test_a_column_that_is_not_found_is_named_in_the_shell(tmp_path, capsys):
+    path = tmp_path / "quotes_2025-03-14.csv"
+    table().rename(columns={"strike": "level"}).to_csv(path, index=False)
+    assert main(["inspect", str(path)]) == 2
+    complaint = capsys.readouterr().err
+    assert "'level'" in complaint  # the file's own names, to choose from
+    assert "name it with `--column strike=...`" in complaint
+    assert main(["inspect", str(path), "--column", "strike=level"]) == 0
+    assert "18 rows in, 9 used" in capsys.readouterr().out
+    assert main(["inspect", str(path), "--column", "level"]) == 2
+    assert "written as strike=K_usd" in capsys.readouterr().err
+
+
+def test_the_price_of_a_coin_is_given_in_the_shell(tmp_path, capsys):
+    frame = table(spot=100_000.0)
+    frame["instrument_name"] = [
+        f"BTC-20JUN25-{1000 * strike:.0f}-{kind[0].upper()}"
+        for strike, kind in zip(frame["strike"], frame["type"], strict=True)
+    ]
+    for name in ("bid", "ask"):
+        frame[f"{name}_price"] = frame[name] / 100.0
+    frame["mark_price"] = 0.0
+    kept = ["instrument_name", "bid_price", "ask_price", "mark_price"]
+    path = tmp_path / "coin_2025-03-14.csv"
+    frame[kept].to_csv(path, index=False)
+    assert main(["inspect", str(path)]) == 2
+    assert "pass `--underlying-price`" in capsys.readouterr().err
+    assert main(["inspect", str(path), "--underlying-price", "100000"]) == 0
+    shown = capsys.readouterr().out
+    assert "prices are in the coin" in shown
+    assert "102000" in shown  # the forward, in dollars
+
+
+def test_option_types_that_are_not_understood_are_shown():
+    frame = table()
+    frame["type"] = np.where(frame["type"] == "call", "long", "short")
+    assert has_note(read_chain(frame, **WHEN), "understood, among them 'long', 'short'")
+
+
+def test_a_note_on_several_slices_says_whose_figures_it_shows():
+    frames = [table(expiry=date) for date in ("2025-06-20", "2025-09-19")]
+    frames[1] = frames[1][frames[1]["strike"] < 120.0]
+    for frame in frames:
+        frame.loc[2, ["bid", "ask"]] += 5.0  # call 90
+    notes = read_chain(pd.concat(frames), **WHEN).report().notes
+    (note,) = (note for note in notes if "disagree" in note)
+    assert note.startswith("2025-06-20 PM: 1 of 9 call-put pairs disagree")
+    assert note.endswith("strikes 90; likewise in 1 more")
+
+
+def test_slices_are_described_without_empty_columns():
+    frame = table(iv=0.2, forward=FORWARD, time_to_expiry=0.25)
+    frame = frame[["strike", "iv", "forward", "time_to_expiry"]]
+    frame.loc[9:, "time_to_expiry"] = 0.5
+    text = read_chain(frame).report().describe_slices()
+    assert "NaN" not in text
+    assert "pairs" not in text
+    frame["forward"] = np.where(frame["time_to_expiry"] == 0.5, np.nan, FORWARD)
+    text = read_chain(frame).report().describe_slices()
+    assert "problem with 0.5 years: the forward cannot be implied" in text
+
+
+def test_the_report_shows_no_type_where_it_is_unknown():
+    frame = table()
+    frame["type"] = frame["type"].astype(object)
+    frame.loc[3, "type"] = "straddle"
+    (rows,) = (
+        rows
+        for rows in read_chain(frame, **WHEN).report().rows
+        if rows.rule == "unknown_option_type"
+    )
+    assert rows.examples[0].startswith("3: 95 (")
+
+
+def test_the_error_of_a_bad_day_names_the_date_of_its_file(tmp_path):
+    for day, factor in (("2025-03-14", 1.0), ("2025-03-17", 0.0)):
+        frame = table(ticker="XYZ")
+        frame[["bid", "ask"]] *= factor
+        frame.to_csv(tmp_path / f"quotes_{day}.csv", index=False)
+    with pytest.raises(QuoteError, match=r"^2025-03-17 XYZ: no row can be used: \d"):
+        list(read_chains(tmp_path))
+    assert len(list(read_chains(tmp_path, on_bad_date="skip"))) == 1
+
+
+def test_the_report_in_the_readme_is_what_is_printed():
+    readme = Path(__file__).resolve().parent.parent / "README.md"
+    section = readme.read_text(encoding="utf-8").split("## Read your own chain")[1]
+    found = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    namespace: dict[str, Any] = {"ro": ro}
+    exec(compile(found[1].replace("print(", "str("), "README.md", "exec"), namespace)
+    printed = repr(namespace["mine"].report())
+    lines = found[2].splitlines()
+    assert len(lines) == 4
+    assert all(line in printed for line in lines)
