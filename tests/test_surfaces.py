@@ -468,3 +468,25 @@ def test_real_chain_is_inside_its_spreads_in_order():
     assert {"2019-06-21 AM", "2019-06-21 PM"} <= set(surface.expiries)
     with pytest.raises(KeyError, match="two settlements"):
         surface["2019-06-21"]
+
+
+def test_expiries_of_very_different_variance_are_solved_to_stationarity():
+    """Two days of a calm market and a year: a ratio of variances of ten thousand."""
+    prepared = []
+    for time, volatility in ((0.002, 0.03), (0.1, 0.08), (1.0, 0.16)):
+        model = ro.BlackScholesCurve(
+            volatility=volatility, forward=5000.0, time_to_expiry=time
+        )
+        steps = np.linspace(-4.0, 3.0, 40) * volatility * time**0.5
+        table = pd.DataFrame({"strike": 5000.0 * np.exp(steps)})
+        table["option_type"] = np.where(steps < 0.0, "put", "call")
+        price = model.price(table["strike"], is_call=steps >= 0.0)
+        table["bid"], table["ask"] = 0.98 * price, 1.02 * price + 0.01
+        terms = {"forward": 5000.0, "discount_factor": 1.0, "time_to_expiry": time}
+        prepared.append(prepare_quotes(table, **terms))
+    surface = ro.fit_surface(prepared)
+    assert surface.share_inside == 1.0
+    assert surface.fit.gap <= 1e-6
+    assert bool(surface.certificate)
+    variance = surface.implied_volatility(5000.0, surface.times) ** 2
+    np.testing.assert_allclose(np.sqrt(variance), [0.03, 0.08, 0.16], rtol=0.02)

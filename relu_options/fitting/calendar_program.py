@@ -141,7 +141,9 @@ class CalendarSolution:
     Attributes:
         iterate: The best iterate.
         objective: Of each expiry, of shape `(N,)`.
-        gap: Duality gap relative to the objective.
+        gap: Relative to the objective: the largest of the duality gap, of what the last
+            step was to gain by meeting the equations of stationarity, which rounding
+            may keep from being met, and of the residual.
         residual: Largest violation of the equations among unknowns and slacks.
         steps: Number of steps taken.
     """
@@ -219,10 +221,11 @@ def solve(
     """
     fixed = _Fixed.of(program)
 
-    def measure(iterate):
+    def measure(iterate, unmoved):
         objective = program.objective(iterate.weights, iterate.excess).sum()
         scale = jnp.maximum(jnp.abs(objective), RESOLUTION * program.constant.sum())
-        return jnp.maximum(iterate.gap / scale, _infeasibility(program, fixed, iterate))
+        gap = jnp.maximum(iterate.gap, unmoved) / scale
+        return jnp.maximum(gap, _infeasibility(program, fixed, iterate))
 
     def proceed(carry):
         _, _, best_merit, _, steps, stalled = carry
@@ -230,8 +233,8 @@ def solve(
 
     def step(carry):
         before, best, best_merit, ridge, steps, stalled = carry
-        iterate = _predictor_corrector(program, fixed, before, ridge)
-        merit = measure(iterate)
+        iterate, unmoved = _predictor_corrector(program, fixed, before, ridge)
+        merit = measure(iterate, unmoved)
         # Where a factorisation has failed, the step is taken again with more ridge.
         failed = ~jnp.isfinite(merit)
         iterate = _choose(failed, before, iterate)
@@ -246,16 +249,10 @@ def solve(
 
     zero = jnp.asarray(0)
     carry = (start, start, jnp.asarray(jnp.inf), jnp.asarray(RIDGE), zero, zero)
-    _, best, _, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
+    _, best, merit, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
     objective = program.objective(best.weights, best.excess)
-    scale = jnp.maximum(jnp.abs(objective.sum()), RESOLUTION * program.constant.sum())
-    return CalendarSolution(
-        best,
-        objective,
-        best.gap / scale,
-        _infeasibility(program, fixed, best),
-        steps,
-    )
+    residual = _infeasibility(program, fixed, best)
+    return CalendarSolution(best, objective, merit, residual, steps)
 
 
 def _choose(condition: jax.Array, one, other):
@@ -326,8 +323,11 @@ def _infeasibility(program, fixed, at: CalendarIterate) -> jax.Array:
 
 def _predictor_corrector(
     program: CalendarProgram, fixed: _Fixed, at: CalendarIterate, ridge: jax.Array
-) -> CalendarIterate:
-    """One step of Mehrotra's method: one factorisation, two solves."""
+) -> tuple[CalendarIterate, jax.Array]:
+    """One step of Mehrotra's method: one factorisation, two solves.
+
+    Also what the step is to gain by meeting the equations of stationarity.
+    """
     direction = _newton_system(program, fixed, at, ridge)
     coupled = jnp.sum(program.ordered) * at.calendar.shape[1]
     count = at.weights.size + coupled + 3 * at.excess.size
@@ -337,7 +337,9 @@ def _predictor_corrector(
     centring = (ahead.gap / at.gap) ** 3
     step = direction(centring * at.gap / count, affine)
     length = jnp.minimum(1.0, STEP_FRACTION * longest_step(at.pairs, step.pairs))
-    return jax.tree.map(lambda v, dv: v + length * dv, at, step)
+    moved = jax.tree.map(lambda v, dv: v + length * dv, at, step)
+    stationary, *_ = _residuals(program, fixed, at)
+    return moved, jnp.abs(jnp.sum(stationary * affine.time_value))
 
 
 def _newton_system(

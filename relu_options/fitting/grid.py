@@ -22,6 +22,7 @@ from jax.scipy.special import ndtri
 
 SPACING = 1.5  # distance between neighbouring kinks, in bandwidths
 NEWTON_STEPS = 10
+FINEST = 0.02  # distance of kinks, in deviations, that the roughness resolves
 TWO_PI = 6.283185307179586
 
 
@@ -149,7 +150,10 @@ def roughness_matrix(
     $$
 
     The division by the pilot asks for the same relative smoothness in the wings as near
-    the money; without it a density that is small may be as rough as it likes.
+    the money; without it a density that is small may be as rough as it likes. Where
+    kinks are closer than `FINEST` they count as that far apart: for an expiry that is
+    much later than the first, kinks near the forward are so close that third
+    differences would span more orders of magnitude than floating point has.
 
     Args:
         grid: The kinks.
@@ -159,7 +163,8 @@ def roughness_matrix(
     Returns:
         `L`, of shape `(n - 3, n)`: third divided differences on the grid.
     """
-    z = grid.log_moneyness / scale
+    steps = jnp.diff(grid.log_moneyness) / scale
+    z = jnp.concatenate([jnp.zeros(1), jnp.sqrt(steps**2 + FINEST**2).cumsum()])
     cells = SPACING * grid.bandwidths / scale
     differences = jnp.diag(1.0 / cells)
     for order in (1, 2, 3):

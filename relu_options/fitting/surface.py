@@ -183,7 +183,7 @@ def _together(
         fit = compiled(fit_together, nearest=0)
         return fit(batch, programme, weights, coupled, TOLERANCE)
     most = int(programme.left.max())
-    for nearest in (count for count in NEAREST if 2 * most < count < size):
+    for nearest in (count for count in NEAREST if most < count < size):
         fit = compiled(fit_together, nearest=nearest)
         for _ in range(ROUNDS):
             solution = fit(batch, programme, weights, coupled, TOLERANCE)
