@@ -42,6 +42,7 @@ from relu_options.fitting.programme import (
 )
 from relu_options.fitting.smoothing import choose_smoothing, reference_smoothing
 
+LONGEST = 50.0  # ratio of at-the-money volatilities that bandwidths follow
 FRESHNESS = 1e-3  # how far the second solution's start is from the first solution
 
 
@@ -130,7 +131,8 @@ def fit_apart(
         n,
         low=smiles.low.min(),
         high=smiles.high.max(),
-        narrowest=narrowest * at_the_money.min(),
+        narrowest=narrowest
+        * jnp.maximum(at_the_money.min(), at_the_money.max() / LONGEST),
     )
     programmes = jax.vmap(assemble, (0, 0, None))(quotes, smiles, grid)
     count = jnp.sum(quotes.weight > 0.0, axis=1)
