@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from relu_options.dupire import local_volatility_surface
     from relu_options.fitting.convex import fit_convex
     from relu_options.fitting.curve import fit_curve, fit_curves
-    from relu_options.fitting.history import fit_history
+    from relu_options.fitting.history import FittedHistory, fit_history
+    from relu_options.fitting.initialisation import strike_coverage
     from relu_options.fitting.local_volatility import fit_local_volatility
+    from relu_options.fitting.network_training import train_network
     from relu_options.fitting.surface import fit_surface
+    from relu_options.fitting.training import TrainingOptions
     from relu_options.greeks_table import add_greeks
     from relu_options.market_data import (
         ChainHistory,
@@ -80,6 +83,7 @@ _HOMES = {
     "ChainHistory": "market_data",
     "Costs": "backtest",
     "DeltaHedge": "backtest",
+    "FittedHistory": "fitting.history",
     "LotTerms": "replication",
     "OptionChain": "market_data",
     "Payoff": "payoffs",
@@ -89,6 +93,7 @@ _HOMES = {
     "ReLUNetwork": "networks",
     "SmoothPayoff": "payoffs",
     "StrikePortfolio": "portfolio",
+    "TrainingOptions": "fitting.training",
     "add_greeks": "greeks_table",
     "bermudan_hedge": "replication",
     "bundled_chain": "market_data",
@@ -116,7 +121,9 @@ _HOMES = {
     "repair_quotes": "quote_check",
     "replicate": "replication",
     "simplify": "verification",
+    "strike_coverage": "fitting.initialisation",
     "sweep": "backtest",
+    "train_network": "fitting.network_training",
     "variance_strip": "variance",
     "verify_no_arbitrage": "verification",
     "worst_case_pnl": "verification",
@@ -129,6 +136,7 @@ __all__ = [
     "ChainHistory",
     "Costs",
     "DeltaHedge",
+    "FittedHistory",
     "LotTerms",
     "OptionChain",
     "Payoff",
@@ -138,6 +146,7 @@ __all__ = [
     "ReLUNetwork",
     "SmoothPayoff",
     "StrikePortfolio",
+    "TrainingOptions",
     "activations",
     "add_greeks",
     "bachelier",
@@ -170,7 +179,9 @@ __all__ = [
     "repair_quotes",
     "replicate",
     "simplify",
+    "strike_coverage",
     "sweep",
+    "train_network",
     "variance_strip",
     "verification",
     "verify_no_arbitrage",

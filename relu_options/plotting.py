@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from relu_options.curves import PriceCurve
     from relu_options.fitting.history import FittedHistory
+    from relu_options.fitting.training import TrainingHistory
     from relu_options.payoffs import Payoff, SmoothPayoff
     from relu_options.portfolio import StrikePortfolio
     from relu_options.surfaces import Surface
@@ -566,4 +567,44 @@ def plot_fitted_history(fitted: FittedHistory, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     if table.shape[1]:
         ax.legend(fontsize="x-small", frameon=False)
+    return ax
+
+
+def plot_training(history: TrainingHistory, ax: Axes | None = None) -> Axes:
+    """Draw the losses of a training by step, all restarts, and the parameters kept.
+
+    Args:
+        history: Of the training.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The Axes.
+
+    Examples:
+        >>> from relu_options.fitting.training import TrainingHistory
+        >>> history = TrainingHistory(np.array([0, 25]), np.array([[np.nan, 2.0]]),
+        ...                           np.array([[3.0, 1.0]]), 0, 0, 25, False)
+        >>> plot_training(history).get_ylabel()
+        'loss'
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 4))
+    judges = "held-out loss" if history.held_out else "loss"
+    for restart, (training, judged) in enumerate(
+        zip(history.training, history.judged, strict=True)
+    ):
+        kept = restart == history.restart
+        strength = 1.0 if kept else 0.3
+        if history.held_out:
+            label = "training loss" if kept else None
+            ax.plot(history.steps, training, "C1:", label=label, alpha=strength)
+        label = judges if kept else None
+        ax.plot(history.steps, judged, "C0", label=label, alpha=strength)
+    label = f"kept, step {history.step}"
+    ax.plot(history.step, history.loss, "ko", ms=5, label=label)
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    if history.loss > 0.0:
+        ax.set_yscale("log")
+    ax.legend(fontsize="small", frameon=False)
     return ax

@@ -35,6 +35,8 @@ from relu_options.networks import PriceNetwork
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController as Controller
 
+    from relu_options.fitting.training import TrainingOptions
+
 BUCKETS = (128, 256, 512, 2048)  # padded numbers of quotes
 KINK_BUCKETS = (32, 64, *BUCKETS)  # the same for unsmoothed fits, with a kink at each
 BATCH = 16  # curves fitted in one call
@@ -54,12 +56,16 @@ def fit_curve(
     kinks: int = 64,
     narrowest: float = NARROWEST,
     on_arbitrage: Literal["fit", "raise"] = "fit",
+    method: Literal["convex", "gradient"] = "convex",
+    training: TrainingOptions | None = None,
 ) -> PriceCurve:
     r"""Fit an arbitrage-free price curve to the quotes of one expiry.
 
     The curve is a one-layer network with non-negative output weights, found by the
     convex programme of `relu_options.fitting.programme`: it is inside every spread if a
     curve of this form can be, and otherwise leaves the spreads by as little as it can.
+    Training by gradient moves the kinks and bandwidths too, for any loss
+    (`relu_options.fitting.curve_training`): with few kinks it is the better fit.
 
     Args:
         quotes: Options of one expiry: see `relu_options.market_data.prepare_quotes`.
@@ -77,6 +83,10 @@ def fit_curve(
             curve is inside all spreads, or meets all mids where only those are known.
             Both judge the quotes that are fitted, out of the money; pairs that break
             put-call parity are named in `PriceCurve.report`.
+        method: `"convex"`, or `"gradient"` to learn kinks and bandwidths; `narrowest`
+            is then the least bandwidth, and `smoothing` is `"auto"`, or zero for sharp
+            kinks.
+        training: How to train by gradient.
 
     Returns:
         The fitted curve.
@@ -97,6 +107,10 @@ def fit_curve(
     options = FitOptions(smoothing, kinks, narrowest)
     if on_arbitrage not in ("fit", "raise"):
         raise ValueError(f"on_arbitrage must be 'fit' or 'raise', not {on_arbitrage!r}")
+    if method not in ("convex", "gradient"):
+        raise ValueError(f"method must be 'convex' or 'gradient', not {method!r}")
+    if training is not None and method == "convex":
+        raise ValueError("training is for method='gradient'; the convex fit has none")
     if not isinstance(quotes, ExpiryQuotes):
         quotes = prepare_quotes(
             quotes,
@@ -111,6 +125,11 @@ def fit_curve(
             forward=quotes.forward,
             discount_factor=quotes.discount_factor,
         )
+    if method == "gradient":
+        from relu_options.fitting.curve_training import train_curve
+        from relu_options.fitting.training import TrainingOptions
+
+        return train_curve(quotes, options, training or TrainingOptions())
     with one_thread():
         if smoothing == 0.0:
             return _fit_unsmoothed(quotes)
@@ -440,6 +459,17 @@ def _curve(
             f"the tolerance of {ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or "
             "raise `smoothing`"
         )
+    return checked_curve(quotes, network, report)
+
+
+def checked_curve(
+    quotes: ExpiryQuotes, network: PriceNetwork, report: FitReport
+) -> PriceCurve:
+    """The curve of a network in currency, if its weights are those of a law.
+
+    Raises:
+        FitError: If one is negative, or mass or mean are off by more than rounding.
+    """
     weights = np.asarray(network.weights) / quotes.discount_factor
     kinks = np.asarray(network.kinks) / quotes.forward
     mass = weights.sum() - 1.0

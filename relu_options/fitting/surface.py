@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import numpy as np
@@ -36,6 +37,9 @@ from relu_options.market_data import (
 )
 from relu_options.surfaces import PriceSurface, SurfaceFit
 
+if TYPE_CHECKING:
+    from relu_options.fitting.training import TrainingOptions
+
 EXPIRY_BUCKETS = (1, 4, 12, 24, 40, 64, 128)  # padded numbers of expiries
 QUOTE_BUCKETS = (32, 64, 128, 288, 576, 2048)  # padded numbers of quotes of an expiry
 NEAREST = (48, 96)  # spreads of each expiry that are bounds, before all of them are
@@ -51,6 +55,8 @@ def fit_surface(
     smoothing: float | str = "auto",
     kinks: int = 80,
     narrowest: float = NARROWEST,
+    method: Literal["convex", "gradient"] = "convex",
+    training: TrainingOptions | None = None,
 ) -> PriceSurface:
     r"""Fit a surface without static arbitrage to the quotes of several expiries.
 
@@ -58,7 +64,9 @@ def fit_surface(
     programme of `relu_options.fitting.surface_programme`: inside every spread if a
     surface of this form can be, and otherwise outside by as little as it can, in order
     at every strike and time. Contracts that settle in the morning and in the afternoon
-    of one date are two expiries.
+    of one date are two expiries. Training by gradient
+    (`relu_options.fitting.surface_training`) moves the kinks and bandwidths too, in
+    order at every step of it.
 
     Args:
         quotes: A chain; or a table with several expiries that `read_chain` reads, with
@@ -70,6 +78,9 @@ def fit_surface(
         kinks: Number of hidden units.
         narrowest: Bandwidth at the forward, in at-the-money total volatilities of the
             expiry where that is least.
+        method: `"convex"`, or `"gradient"` to learn kinks and bandwidths; `smoothing`
+            is then not used.
+        training: How to train by gradient.
 
     Returns:
         The fitted surface.
@@ -92,7 +103,22 @@ def fit_surface(
     options = FitOptions(smoothing, kinks, narrowest)
     if options.asked == 0.0:
         raise ValueError("a surface is fitted smooth; smoothing must be positive")
+    if method not in ("convex", "gradient"):
+        raise ValueError(f"method must be 'convex' or 'gradient', not {method!r}")
+    if training is not None and method == "convex":
+        raise ValueError("training is for method='gradient'; the convex fit has none")
     prepared, left_out, spot = prepared_expiries(quotes, quote_time)
+    if method == "gradient":
+        from relu_options.fitting.surface_training import train_surface
+
+        return train_surface(
+            prepared,
+            left_out,
+            spot,
+            kinks=kinks,
+            narrowest=narrowest,
+            training=training,
+        )
     batch = _batch(prepared)
     count, padded = len(prepared), batch.mid.shape[0]
     coupled = (np.arange(padded) > 0) & (np.arange(padded) < count)

@@ -1,0 +1,413 @@
+r"""Train a price surface by gradient: one network of strike and time, in order.
+
+All expiries share the hidden layer, whose kinks and bandwidths are learned, and each
+has its output weights. Every choice of the parameters is a surface without arbitrage:
+
+* kinks $x_j = \log s_j$ are sums of positive gaps on both sides of the forward;
+* kernel prices $p_j = 2 N(h_j / 2) - 1$ are a constant plus hinges in `x` of positive
+  slope, so convex, and the bandwidths follow from them;
+* output weights go from one expiry to the next by one step of Dupire's equation on the
+  network, in implicit form, from all mass at the forward,
+
+$$
+w_i = w_{i-1} + D (\theta_i \circ w_i), \qquad w_0 = e, \qquad
+\theta_{ij} = \frac{e^{a_{ij}} s_j^2}{s_{j+1} - s_{j-1}} \ge 0,
+$$
+
+where $D y$ are the changes of slope of the time values `y`. The matrix
+$I - D \operatorname{diag} \theta_i$ is an M-matrix, so weights stay positive; columns
+of `D` have sum and mean zero, so mass and mean stay one; and time values rise by
+$\theta_i \circ w_i \ge 0$. Nothing is lost: any skeletons in order with positive
+weights are reached, by $\theta_i = (y_i - y_{i-1}) / w_i$. The parameters $e^{a}$ are
+local variances from one expiry to the next.
+
+References:
+    Andreasen, J. and Huge, B. (2011). Volatility interpolation. *Risk*, March, 76-79.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax.lax.linalg import tridiagonal_solve
+from jax.scipy.special import ndtr, ndtri
+
+from relu_options import black_scholes
+from relu_options.arbitrage.surface_certificate import settle_weights
+from relu_options.errors import QuoteError
+from relu_options.fitting.curve import compiled, least_error, normalise, one_thread
+from relu_options.fitting.curve_training import (
+    QuoteRows,
+    out_of_the_money,
+    prepared_rows,
+    price_loss,
+)
+from relu_options.fitting.grid import shared_grid
+from relu_options.fitting.programme import NARROWEST, NormalisedQuotes, read_smile
+from relu_options.fitting.training import (
+    RowLoss,
+    TrainingHistory,
+    TrainingOptions,
+    TrainingReport,
+    train,
+)
+from relu_options.market_data import ExpiryQuotes
+from relu_options.surface_law import time_values
+from relu_options.surfaces import PriceSurface, SurfaceFit
+
+LEARNING_RATE = 0.1
+STEPS = 1000
+ROWS = 512  # quotes of all expiries are padded to multiples of it
+LEAST_BEND = 1e-6  # of the kernel price at the forward, per unit of log-moneyness
+MOST_KERNEL_PRICE = 0.95
+LEAST_RISE = 1e-3  # of total variance, from one expiry to the next, to start from
+FLAT = 1e-4  # least bend to start from, of the kernel price at the forward
+RANGE = 12.0  # how far logarithms of local variances start at most from their median
+JITTER = 0.1  # standard deviation by which restarts move the logarithms
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SurfaceParameters:
+    """What is learned of a surface: free numbers, logarithms of positive ones.
+
+    Attributes:
+        gaps: Between neighbouring kinks in log-moneyness, of shape `(n - 1,)`.
+        level: Of the kernel price at the forward above its least, a scalar.
+        bends: Slopes of the hinges that go up to the left and to the right, `(2, n)`.
+        variances: Local variances to each expiry from the one before, `(N, n)`.
+    """
+
+    gaps: jax.Array
+    level: jax.Array
+    bends: jax.Array
+    variances: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SurfaceRows:
+    """Quotes of all expiries, one after the other, and which expiry each is of."""
+
+    quotes: QuoteRows
+    expiry: jax.Array
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedSurfaceFit(SurfaceFit):
+    """How a surface was trained, and on which quotes.
+
+    Attributes:
+        history: Of the training.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> chain = ro.bundled_chain()
+        >>> quotes = [ro.prepare_quotes(chain[one]) for one in chain.slices[1:3]]
+        >>> surface = train_surface(quotes, kinks=24,
+        ...                         training=TrainingOptions(steps=50))
+        >>> bool(surface.fit.history.judged[0, 0] > surface.fit.history.loss)
+        True
+    """
+
+    history: TrainingHistory | None = None
+
+    def plot_history(self, ax=None):
+        """Draw the losses by step; returns the Axes."""
+        if self.history is None:
+            raise ValueError("the surface was not trained")
+        return self.history.plot(ax)
+
+
+def train_surface(
+    prepared: list[ExpiryQuotes],
+    left_out: tuple[tuple[str, str], ...] = (),
+    spot: float | None = None,
+    *,
+    kinks: int = 80,
+    narrowest: float = NARROWEST,
+    start: PriceSurface | None = None,
+    training: TrainingOptions | None = None,
+) -> PriceSurface:
+    """Train the surface of several expiries; see `relu_options.fit_surface`.
+
+    Args:
+        prepared: The quotes of each expiry, by time to expiry.
+        left_out: Slices that could not be used, each with the reason.
+        spot: Currency units, if known.
+        kinks: Number of hidden units.
+        narrowest: Half of it is the least bandwidth at the forward, in at-the-money
+            total volatilities of the expiry where that is least.
+        start: A surface of these expiries to start from, such as the convex fit; its
+            kinks are then as many. By default that of flat smiles.
+        training: How to train; by default 1000 steps.
+
+    Returns:
+        The surface; its `fit` is a `TrainedSurfaceFit`.
+
+    Raises:
+        QuoteError: If an expiry has no quote with a volatility.
+        ValueError: If the loss is not known, weights are to be projected, or the
+            surface to start from has other expiries.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> chain = ro.bundled_chain()
+        >>> quotes = [ro.prepare_quotes(chain[one]) for one in chain.slices[1:3]]
+        >>> surface = train_surface(quotes, kinks=24,
+        ...                         training=TrainingOptions(steps=50))
+        >>> bool(surface.certificate)
+        True
+    """
+    options = training or TrainingOptions(steps=STEPS)
+    if options.weights == "projected":
+        raise ValueError(
+            "the weights of a surface are learned: use weights='learned', or the "
+            "convex fit for given kinks"
+        )
+    spreads = all(one.has_spreads for one in prepared)
+    row_loss = _by_quote(price_loss(options.loss, has_spreads=spreads))
+    longest = max(len(one) for one in prepared)
+    size = 32 * -(-longest // 32)
+    each = [normalise(one, (size,)) for one in prepared]
+    batch: NormalisedQuotes = jax.tree.map(lambda *rows: np.stack(rows), *each)
+    with one_thread():
+        rows, low, high, totals = compiled(_prepare)(batch)
+        totals = np.asarray(totals)
+        if not np.isfinite(totals).all():
+            raise QuoteError(
+                f"{prepared[int(np.argmin(np.isfinite(totals)))]} has no quote with a "
+                "bid and a time value, so no volatility can be implied; check prices, "
+                "forwards and discount factors"
+            )
+        flat, weight = _flattened(rows, np.asarray(batch.weight))
+        least = _kernel_price(0.5 * narrowest * totals.min())
+        if start is None:
+            grid = shared_grid(
+                kinks, low=low, high=high, narrowest=narrowest * totals.min()
+            )
+            x, bandwidths = np.asarray(grid.log_moneyness), np.asarray(grid.bandwidths)
+            values = _flat_time_values(x, bandwidths, totals)
+        else:
+            if start.weights.shape[0] != len(prepared):
+                raise ValueError(
+                    f"the surface to start from has {start.weights.shape[0]} expiries, "
+                    f"the quotes have {len(prepared)}"
+                )
+            x, bandwidths = np.log(start.kinks), start.bandwidths
+            values = np.asarray(
+                time_values(*map(jnp.asarray, (start.weights, start.kinks)))
+            )
+        centre = int(np.flatnonzero(x == 0.0)[0])
+        context = jnp.arange(len(x)) - centre, least
+        starting = _parameters(x, bandwidths, values, least)
+        best, history = train(
+            fitted_prices,
+            row_loss,
+            _restarts(starting, options),
+            context=context,
+            rows=flat,
+            weight=weight,
+            options=options,
+            learning_rate=LEARNING_RATE,
+            description="surface",
+        )
+        sites, widths, weights = map(np.asarray, compiled(_network)(best, context))
+    curves = tuple(
+        TrainingReport(
+            quotes=one,
+            smoothing=np.nan,
+            steps=int(history.steps[-1]),
+            gap=np.nan,
+            objective=history.loss,
+            unsmoothed=partial(least_error, one),
+            history=history,
+        )
+        for one in prepared
+    )
+    columns = ["earlier", "later", "strike", "shadow_price", "pair_total"]
+    fit = TrainedSurfaceFit(
+        curves=curves,
+        steps=int(history.steps[-1]),
+        gap=np.nan,
+        conflicts=pd.DataFrame(columns=columns),
+        left_out=left_out,
+        history=history,
+    )
+    return PriceSurface(
+        kinks=sites,
+        weights=settle_weights(weights, sites),
+        bandwidths=widths,
+        times=np.array([one.time_to_expiry for one in prepared]),
+        forwards=np.array([one.forward for one in prepared]),
+        discount_factors=np.array([one.discount_factor for one in prepared]),
+        expiries=_labels(prepared),
+        spot=spot,
+        fit=fit,
+    )
+
+
+def _labels(prepared: list[ExpiryQuotes]) -> tuple[str, ...]:
+    """As those of the convex fit."""
+    from relu_options.fitting.surface import expiry_labels
+
+    return expiry_labels(prepared)
+
+
+@cache
+def _by_quote(loss: RowLoss) -> RowLoss:
+    """The loss of `SurfaceRows`."""
+    return lambda fitted, rows: loss(fitted, rows.quotes)
+
+
+def _prepare(batch: NormalisedQuotes):
+    """Rows of a loss for each expiry, how far kinks reach, total volatilities."""
+
+    def one(quotes):
+        smile = read_smile(quotes)
+        return prepared_rows(quotes, smile), smile.low, smile.high, smile.at_the_money
+
+    rows, low, high, totals = jax.vmap(one)(batch)
+    return rows, low.min(), high.max(), totals
+
+
+def _flattened(rows: QuoteRows, weight: np.ndarray) -> tuple[SurfaceRows, np.ndarray]:
+    """Quotes one after the other, then copies of the first, of no weight."""
+    expiry, place = np.nonzero(weight > 0.0)
+    missing = -len(expiry) % ROWS
+    expiry = np.append(expiry, np.full(missing, expiry[0]))
+    place = np.append(place, np.full(missing, place[0]))
+    counted = weight[expiry, place]
+    counted[len(counted) - missing :] = 0.0
+    quotes = jax.tree.map(lambda each: jnp.asarray(each)[expiry, place], rows)
+    return SurfaceRows(quotes, jnp.asarray(expiry)), counted
+
+
+def _kernel_price(bandwidth):
+    return 2.0 * ndtr(0.5 * bandwidth) - 1.0
+
+
+def _hidden_layer(parameters: SurfaceParameters, context):
+    """Kinks over the forward, one of them 1 exactly, and bandwidths."""
+    side, least = context
+    ends = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.exp(parameters.gaps))])
+    x = ends - jnp.sum(jnp.where(side == 0, ends, 0.0))
+    level = least + jnp.exp(parameters.level)
+    left, right = jnp.exp(parameters.bends) + LEAST_BEND * level
+    distance = x[:, None] - x
+    rises = jnp.where(side >= 0, right * jnp.maximum(distance, 0.0), 0.0)
+    falls = jnp.where(side <= 0, left * jnp.maximum(-distance, 0.0), 0.0)
+    prices = level + jnp.sum(rises + falls, axis=1)
+    prices = prices * jnp.minimum(1.0, MOST_KERNEL_PRICE / prices.max())
+    return jnp.exp(x), 2.0 * ndtri(0.5 * (1.0 + prices))
+
+
+def dupire_weights(variances: jax.Array, kinks: jax.Array, first: jax.Array):
+    r"""Output weights of every expiry, by implicit steps of Dupire's equation.
+
+    Args:
+        variances: Local variance times the time of each step, of shape `(N, n)`; those
+            of the first and the last kink do not count.
+        kinks: In units of the forward, of shape `(n,)`, increasing.
+        first: Weights before the first step, of shape `(n,)`.
+
+    Returns:
+        The weights, of shape `(N, n)`.
+
+    Examples:
+        >>> kinks = jnp.array([0.8, 0.9, 1.0, 1.1, 1.2])
+        >>> weights = dupire_weights(jnp.full((2, 5), 0.01), kinks, jnp.eye(5)[2])
+        >>> print(weights.round(3))
+        [[0.064 0.158 0.571 0.129 0.078]
+         [0.14  0.188 0.366 0.141 0.164]]
+        >>> bool(jnp.allclose(weights @ kinks, 1.0, rtol=1e-14))
+        True
+    """
+    gaps = jnp.diff(kinks)
+    inner = kinks[1:-1] ** 2 / (gaps[:-1] + gaps[1:])
+    rates = jnp.pad(variances[:, 1:-1] * inner, ((0, 0), (1, 1)))
+
+    def step(weights, rate):
+        up, down = rate[:-1] / gaps, rate[1:] / gaps  # from one kink to the next
+        lower = jnp.concatenate([zero, -up])
+        upper = jnp.concatenate([-down, zero])
+        diagonal = 1.0 - jnp.roll(lower, -1) - jnp.roll(upper, 1)
+        solved = tridiagonal_solve(lower, diagonal, upper, weights[:, None])[:, 0]
+        return solved, solved
+
+    zero = jnp.zeros(1)
+    return jax.lax.scan(step, first, rates)[1]
+
+
+def _network(parameters: SurfaceParameters, context):
+    """Kinks, bandwidths and weights."""
+    kinks, bandwidths = _hidden_layer(parameters, context)
+    first = (context[0] == 0).astype(float)
+    weights = dupire_weights(jnp.exp(parameters.variances), kinks, first)
+    return kinks, bandwidths, weights
+
+
+def fitted_prices(parameters, context, rows: SurfaceRows, weight, progress):
+    """Prices at the rows, of shape `(m,)`: the model that is trained."""
+    kinks, bandwidths, weights = _network(parameters, context)
+    design = out_of_the_money(kinks, bandwidths, rows.quotes.log_moneyness)
+    return jnp.sum(design * weights[rows.expiry], axis=1)
+
+
+def _flat_time_values(x, bandwidths, totals) -> np.ndarray:
+    """Time values of skeletons at the inner kinks for smiles that are flat."""
+    rising = np.maximum.accumulate(totals**2)
+    rising = rising + LEAST_RISE * rising[0] * np.arange(len(rising))
+    narrow = bandwidths.min() ** 2
+    spread = np.sqrt(np.maximum(rising - narrow, 0.25 * rising))[:, None]
+    values = black_scholes.undiscounted_price(1.0, np.exp(x), spread, x >= 0.0)
+    return np.asarray(values)[:, 1:-1]
+
+
+def _parameters(x, bandwidths, values, least) -> SurfaceParameters:
+    """The parameters of given kinks, bandwidths and time values at the inner kinks."""
+    centre = int(np.flatnonzero(x == 0.0)[0])
+    kinks, prices = np.exp(x), np.asarray(_kernel_price(bandwidths))
+    slopes = np.diff(prices) / np.diff(x)
+    floor = FLAT * prices[centre]
+    bends = np.full((2, len(x)), floor)
+    bends[0, centre] = max(-slopes[centre - 1], floor)
+    bends[1, centre] = max(slopes[centre], floor)
+    inner = np.maximum(np.diff(slopes), floor)
+    bends[0, 1:centre] = inner[: centre - 1]
+    bends[1, centre + 1 : -1] = inner[centre:]
+
+    # How far time values rise, over weights: see the formula of the module.
+    gaps = np.diff(kinks)
+    changes = np.diff(np.diff(np.pad(values, ((0, 0), (1, 1)))) / gaps)
+    changes[:, centre - 1] += 1.0
+    rises = np.diff(values, axis=0, prepend=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = rises / changes * (gaps[:-1] + gaps[1:]) / kinks[1:-1] ** 2
+        logs = np.log(ratio)
+    logs = np.where(np.isfinite(logs), logs, np.nan)
+    middle = np.nanmedian(logs, axis=1, keepdims=True)
+    logs = middle + np.clip(np.nan_to_num(logs - middle), -RANGE, RANGE)
+    return SurfaceParameters(
+        gaps=jnp.log(np.diff(x)),
+        level=jnp.log(np.maximum(prices[centre] - least, 1e-3 * least)),
+        bends=jnp.log(bends),
+        variances=jnp.pad(jnp.asarray(logs), ((0, 0), (1, 1)), mode="edge"),
+    )
+
+
+def _restarts(start: SurfaceParameters, options: TrainingOptions) -> SurfaceParameters:
+    """The starting point, and others near it."""
+    rng = np.random.default_rng(options.seed)
+
+    def moved(values):
+        noise = rng.standard_normal((options.restarts, *np.shape(values)))
+        noise[0] = 0.0
+        return jnp.asarray(values + JITTER * noise)
+
+    return jax.tree.map(moved, start)
