@@ -30,7 +30,8 @@ Row = dict[str, Any]
 
 def exponential(x: float) -> float:
     """exp(x), correctly rounded."""
-    return float(mp.exp(x))
+    value: Any = mp.exp(x)
+    return float(value)
 
 
 def power_of_ten(x: float) -> float:

@@ -17,6 +17,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -217,7 +218,7 @@ def left_out(fit: Fit, quotes: ExpiryQuotes, count: int) -> np.ndarray:
     table = table[table["bid"] != 0.0].reset_index(drop=True)
     if len(table) < 10:
         return np.zeros(0)
-    terms = {
+    terms: dict[str, Any] = {
         "forward": quotes.forward,
         "discount_factor": quotes.discount_factor,
         "time_to_expiry": quotes.time_to_expiry,
@@ -424,7 +425,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"\n{column}\n{wide.round(2).to_string()}")
         else:
             table = globals()[name]()
-            print(f"\n{name}\n{table.round(4).to_string()}")
+            text = table.to_string(float_format="{:.4g}".format)
+            print(f"\n{name}\n{text}")
         print(f"({time.perf_counter() - began:.0f} s)", flush=True)
 
 

@@ -1,5 +1,7 @@
 """Where training starts: strikes, gains and dead units, against known values."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -87,7 +89,8 @@ def test_gains_are_the_gaussian_moments():
     def moment(function):
         density = mpmath.npdf
         points = [-30, -6, 0, 6, 30]
-        return float(mpmath.quad(lambda x: function(x) ** 2 * density(x), points))
+        value: Any = mpmath.quad(lambda x: function(x) ** 2 * density(x), points)
+        return float(value)
 
     normal = mpmath.ncdf
     expected = {

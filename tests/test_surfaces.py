@@ -483,10 +483,13 @@ def test_expiries_of_very_different_variance_are_solved_to_stationarity():
         calls = np.asarray(model.price(table["strike"].to_numpy()))
         price = np.where(steps >= 0.0, calls, calls + table["strike"] - 5000.0)
         table["bid"], table["ask"] = 0.98 * price, 1.02 * price + 0.01
-        terms = {"forward": 5000.0, "discount_factor": 1.0, "time_to_expiry": time}
-        prepared.append(prepare_quotes(table, **terms))
+        one = prepare_quotes(
+            table, forward=5000.0, discount_factor=1.0, time_to_expiry=time
+        )
+        prepared.append(one)
     surface = ro.fit_surface(prepared)
     assert surface.share_inside == 1.0
+    assert surface.fit is not None
     assert surface.fit.gap <= 1e-6
     assert bool(surface.certificate)
     variance = surface.implied_volatility(5000.0, surface.times) ** 2

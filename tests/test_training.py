@@ -1,11 +1,14 @@
 """Training by gradient: derivatives, identities, goals, and what a bad request gets."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
 import pytest
+from jax.flatten_util import ravel_pytree
 from scipy.optimize import lsq_linear
 
 import relu_options as ro
@@ -21,8 +24,17 @@ CALLS = np.asarray(
     black_scholes.price(spot=100.0, strike=STRIKES, time_to_expiry=1.0, volatility=0.2)
 )
 BLACK_SCHOLES = pd.DataFrame({"strike": STRIKES, "mid": CALLS, "option_type": "call"})
-TERMS = {"forward": 100.0, "discount_factor": 1.0, "time_to_expiry": 1.0}
+TERMS: dict[str, Any] = {
+    "forward": 100.0,
+    "discount_factor": 1.0,
+    "time_to_expiry": 1.0,
+}
 FEW_STEPS = TrainingOptions(steps=50)
+
+
+def how(fitted) -> Any:
+    """How a curve or surface was trained."""
+    return fitted.fit
 
 
 def rms(difference):
@@ -42,6 +54,12 @@ def learned(quotes):
     return ro.fit_curve(quotes, method="gradient", kinks=8, training=training)
 
 
+def report(fitted) -> Any:
+    """How a curve or surface was trained."""
+    assert hasattr(fitted.fit, "history")
+    return fitted.fit
+
+
 def slope(function, at, direction, step=1e-6):
     rise = function(at + step * direction) - function(at - step * direction)
     return float(rise) / (2.0 * step)
@@ -53,8 +71,9 @@ def slope(function, at, direction, step=1e-6):
 def test_weights_have_mass_and_mean_one_and_are_positive(rng):
     kinks = np.exp(np.sort(rng.normal(0.0, 0.6, (200, 12)), axis=1))
     kinks[:, 0], kinks[:, -1] = 0.2, 40.0
+    kinks = jnp.asarray(kinks)
     logits = rng.normal(0.0, 8.0, (200, 12))
-    weights = jax.vmap(curve_training.tilted_softmax)(logits, kinks)
+    weights = jax.vmap(curve_training.tilted_softmax)(logits, jnp.asarray(kinks))
     assert (weights >= 0.0).all()
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-14)
     np.testing.assert_allclose(jnp.sum(weights * kinks, axis=1), 1.0, atol=1e-13)
@@ -62,9 +81,11 @@ def test_weights_have_mass_and_mean_one_and_are_positive(rng):
 
 def test_tilted_weights_are_those_of_least_relative_entropy(rng):
     """Logarithms of weights over the softmax are linear in the kinks."""
-    kinks = np.linspace(0.5, 1.8, 7)
-    logits = rng.normal(size=7)
-    ratio = np.log(curve_training.tilted_softmax(logits, kinks)) - logits
+    kinks, logits = jnp.linspace(0.5, 1.8, 7), jnp.asarray(rng.normal(size=7))
+    ratio = (
+        np.log(curve_training.tilted_softmax(jnp.asarray(logits), jnp.asarray(kinks)))
+        - logits
+    )
     np.testing.assert_allclose(np.diff(ratio, 2), 0.0, atol=1e-12)
 
 
@@ -95,7 +116,9 @@ def test_projected_weights_have_the_derivatives_of_whole_solutions(rng):
     @jax.jit
     def solved(x):
         kinks = jnp.exp(x)
-        design = curve_training.out_of_the_money(kinks, 0.07, jnp.log(strikes))
+        design = curve_training.out_of_the_money(
+            kinks, jnp.full(9, 0.07), jnp.log(strikes)
+        )
         weights, solution = optimal_weights(100.0 * design, data, kinks)
         least, _ = least_objective(100.0 * design, data, kinks)
         implicit = 0.5 * jnp.sum((100.0 * design @ weights - data) ** 2)
@@ -119,7 +142,9 @@ def test_steps_of_dupire_are_those_of_the_dense_system(rng):
     kinks = np.sort(np.append(np.exp(rng.normal(0.0, 0.4, 11)), 1.0))
     first = (kinks == 1.0).astype(float)
     variances = np.exp(rng.normal(-4.0, 2.0, (5, 12)))
-    weights = surface_training.dupire_weights(variances, kinks, first)
+    weights = surface_training.dupire_weights(
+        *map(jnp.asarray, (variances, kinks, first))
+    )
     values = np.maximum(kinks[:, None] - kinks, 0.0)  # skeletons as puts
     gaps = np.diff(kinks)
     changes = np.diff(np.diff(np.eye(12), axis=0) / gaps[:, None], axis=0)
@@ -155,7 +180,7 @@ def test_prices_of_a_surface_have_the_derivatives_of_finite_differences(quotes, 
         jnp.array([0, 1, 0, 1, 0, 1]),
     )
     pull = rng.normal(size=6)
-    flat, restore = jax.flatten_util.ravel_pytree(parameters)
+    flat, restore = ravel_pytree(parameters)
 
     @jax.jit
     def value(flat):
@@ -285,10 +310,10 @@ def test_a_trained_curve_is_a_curve_like_any_other(quotes, learned):
     assert weights.sum() == pytest.approx(1.0, abs=1e-13)
     assert weights @ kinks == pytest.approx(1.0, abs=1e-13)
     assert (np.diff(kinks) > 0.0).all()
-    assert len(learned.fit.quotes) == len(quotes)
-    assert learned.fit.gap < 1e-6
-    assert learned.fit.history.loss < 1e-2 * learned.fit.history.judged[0, 0]
-    assert learned.fit.plot_history().get_xlabel() == "step"
+    assert len(report(learned).quotes) == len(quotes)
+    assert report(learned).gap < 1e-6
+    assert report(learned).history.loss < 1e-2 * report(learned).history.judged[0, 0]
+    assert report(learned).plot_history().get_xlabel() == "step"
 
 
 def test_seeds_reproduce_a_curve(quotes, learned):
@@ -312,19 +337,19 @@ def test_a_loss_of_the_user_is_minimised(quotes):
     )
     residual = curve.quotes["residual"] / quotes.discount_factor / quotes.forward
     expected = np.mean(np.abs(residual))
-    assert curve.fit.history.loss == pytest.approx(expected, rel=1e-9)
-    assert expected < 0.03 * curve.fit.history.judged[0, 0]
-    assert np.isnan(curve.fit.gap)
+    assert report(curve).history.loss == pytest.approx(expected, rel=1e-9)
+    assert expected < 0.03 * report(curve).history.judged[0, 0]
+    assert np.isnan(report(curve).gap)
 
 
 def test_the_loss_inside_is_the_distance_outside(quotes):
     training = TrainingOptions(steps=600, loss="inside", weights="learned")
     curve = ro.fit_curve(quotes, method="gradient", kinks=8, training=training)
-    assert curve.fit.objective < 1e-3 * curve.fit.history.judged[0, 0]
+    assert report(curve).objective < 1e-3 * report(curve).history.judged[0, 0]
     table = curve.quotes
     outside = np.abs(table["residual"]) / (0.5 * (table["ask"] - table["bid"])) - 0.9
     expected = np.mean(np.maximum(outside, 0.0) ** 2)
-    assert curve.fit.objective == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert report(curve).objective == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 def test_sharp_kinks_learned_beat_sixteen_fixed_ones():
@@ -375,14 +400,14 @@ def test_a_trained_surface_is_proved_and_better_than_where_it_started():
     quotes = [ro.prepare_quotes(chain[one]) for one in chain.slices[1:4]]
     flat = surface_training.train_surface(quotes, kinks=24, training=FEW_STEPS)
     assert bool(flat.certificate)
-    assert flat.fit.history.loss < 0.1 * flat.fit.history.judged[0, 0]
+    assert report(flat).history.loss < 0.1 * report(flat).history.judged[0, 0]
     again = surface_training.train_surface(quotes, start=flat, training=FEW_STEPS)
     assert bool(again.certificate)
-    first = again.fit.history.judged[0, 0]
-    assert first == pytest.approx(flat.fit.history.loss, rel=0.05)
-    assert again.fit.history.loss < first
+    first = report(again).history.judged[0, 0]
+    assert first == pytest.approx(report(flat).history.loss, rel=0.05)
+    assert report(again).history.loss < first
     assert again.volatility_error < flat.volatility_error
-    assert again.fit.plot_history().get_ylabel() == "loss"
+    assert report(again).plot_history().get_ylabel() == "loss"
     with pytest.raises(ValueError, match="has 3 expiries, the quotes have 2"):
         surface_training.train_surface(quotes[:2], start=flat)
     projected = TrainingOptions(weights="projected")

@@ -10,7 +10,11 @@ of it depends on where that is, on data from `low` to `high`:
 | uniform, standardised | 71 % in $\pm\sqrt{3}$ |
 | quantiles of the data | all |
 
-TABLE
+On a Black-Scholes call curve (spot 100, volatility 20 %, one year, strikes 50 to 150)
+16 units trained for 2,000 steps have, in the median of five seeds, a root mean square
+price error of 0.018 from quantiles (with the last layer regressed first), 0.096 from
+uniform strikes and 0.091 from He's, both on standardised inputs, and 5.4 from uniform
+ones on raw strikes: that of a straight line (`benchmarks/training.py`).
 
 In a deep network the size of the signals matters too: if the inputs of a layer have
 variance one, the mean square of its outputs is the *gain* of its units, and weights of
@@ -313,7 +317,14 @@ def annealed(
     $\psi_h(x)$ with $h = \text{width} \cdot (1 - \text{progress} / \text{until})^+$: a
     Bachelier unit at first, and a ReLU from then on. A payoff beyond the data is flat
     and has no gradient; before expiry it has time value, and its strike feels where the
-    data are. Measured on 16 units of which all are dead, see `benchmarks/training.py`.
+    data are.
+
+    Measured on the call curve of this module, with 16 units that are all dead at first,
+    median of five seeds: an error of 0.25 with 5 strikes back among the data, where
+    leaky slopes from 0.01 to 0.3 end at 0.91 with 1 or 2 (at 0.37 at best, in another
+    draw of the starts), and ReLU at 15.3 with none. From raw strikes it is 0.37 against
+    5.4 for both. Where only half of the units are dead nothing is gained for certain:
+    0.12 to 0.15 for all of them.
 
     Args:
         x: Inputs of the unit.
