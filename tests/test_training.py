@@ -504,3 +504,18 @@ def test_bad_requests_of_a_network_are_named():
     training = TrainingOptions(loss="volatility")
     with pytest.raises(ValueError, match="for price curves"):
         train_network(STRIKES, CALLS, training=training)
+
+
+def test_learned_kinks_of_a_surface_are_better_than_as_many_fixed_ones():
+    prepared = [ro.prepare_quotes(one) for one in ro.bundled_chain()][1:4]
+    fixed = ro.fit_surface(prepared, kinks=24)
+    surface = ro.fit_surface(
+        prepared, kinks=24, method="gradient", training=TrainingOptions(steps=200)
+    )
+    assert surface.volatility_error < 0.8 * fixed.volatility_error
+    assert surface.share_inside >= fixed.share_inside
+    assert bool(surface.certificate)
+    with pytest.raises(ValueError, match="method must be"):
+        ro.fit_surface(prepared, method="newton")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="training is for"):
+        ro.fit_surface(prepared, training=TrainingOptions(steps=1))

@@ -65,8 +65,8 @@ def fit_surface(
     surface of this form can be, and otherwise outside by as little as it can, in order
     at every strike and time. Contracts that settle in the morning and in the afternoon
     of one date are two expiries. Training by gradient
-    (`relu_options.fitting.surface_training`) moves the kinks and bandwidths too, in
-    order at every step of it.
+    (`relu_options.fitting.surface_training`) goes on from there and moves the kinks and
+    bandwidths too, in order at every step of it: with few kinks a better fit.
 
     Args:
         quotes: A chain; or a table with several expiries that `read_chain` reads, with
@@ -78,8 +78,7 @@ def fit_surface(
         kinks: Number of hidden units.
         narrowest: Bandwidth at the forward, in at-the-money total volatilities of the
             expiry where that is least.
-        method: `"convex"`, or `"gradient"` to learn kinks and bandwidths; `smoothing`
-            is then not used.
+        method: `"convex"`, or `"gradient"` to go on and learn kinks and bandwidths.
         training: How to train by gradient.
 
     Returns:
@@ -108,17 +107,6 @@ def fit_surface(
     if training is not None and method == "convex":
         raise ValueError("training is for method='gradient'; the convex fit has none")
     prepared, left_out, spot = prepared_expiries(quotes, quote_time)
-    if method == "gradient":
-        from relu_options.fitting.surface_training import train_surface
-
-        return train_surface(
-            prepared,
-            left_out,
-            spot,
-            kinks=kinks,
-            narrowest=narrowest,
-            training=training,
-        )
     batch = _batch(prepared)
     count, padded = len(prepared), batch.mid.shape[0]
     coupled = (np.arange(padded) > 0) & (np.arange(padded) < count)
@@ -136,7 +124,19 @@ def fit_surface(
             f"{int(solution.steps)} steps, above the tolerance of "
             f"{ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or raise `smoothing`"
         )
-    return _surface(prepared, left_out, spot, solution)
+    surface = _surface(prepared, left_out, spot, solution)
+    if method == "convex":
+        return surface
+    from relu_options.fitting.surface_training import train_surface
+
+    return train_surface(
+        prepared,
+        left_out,
+        spot,
+        narrowest=narrowest,
+        start=surface,
+        training=training,
+    )
 
 
 def prepared_expiries(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def read_onnx(model: Any) -> LayeredNetwork:
         LayeredNetwork(2-32-32-1, relu)
     """
     try:
-        import onnx
-        from onnx import numpy_helper
+        onnx = import_module("onnx")
+        numpy_helper = import_module("onnx.numpy_helper")
     except ImportError as error:
         raise ImportError(
             "reading ONNX files needs the package onnx: pip install relu_options[onnx]"
