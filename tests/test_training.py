@@ -507,7 +507,7 @@ def test_bad_requests_of_a_network_are_named():
 
 
 def test_learned_kinks_of_a_surface_are_better_than_as_many_fixed_ones():
-    prepared = [ro.prepare_quotes(one) for one in ro.bundled_chain()][1:4]
+    prepared = [ro.prepare_quotes(one) for one in ro.bundled_chain()]
     fixed = ro.fit_surface(prepared, kinks=24)
     surface = ro.fit_surface(
         prepared, kinks=24, method="gradient", training=TrainingOptions(steps=200)
