@@ -196,7 +196,7 @@ def law_of(
     rows = jnp.concatenate([rows, weights])
     totals = jax.vmap(lambda row: _at_the_money(kinks, row, bandwidths))(rows) ** 2
     # A first law that is the single unit itself leaves nothing to go through.
-    shares = totals[:2] / totals[2]
+    shares = totals[:2] / jnp.where(totals[2] > 0.0, totals[2], 1.0)
     second = jnp.minimum(jnp.maximum(shares[1], shares[0] + APART), 1.0 - APART)
     first = jnp.minimum(shares[0], second - APART)
     return SurfaceLaw(

@@ -284,8 +284,8 @@ def test_local_volatility_of_a_surface_prices_it_back(kind):
         forwards=np.ones(2),
         discount_factors=np.ones(2),
     )
-    # Where its local volatility jumps is a time that steps should end at.
-    times = np.array([float(surface.law.times[0]), 0.5, 1.0])
+    # Where its local volatility jumps are times that steps should end at.
+    times = np.array([*surface.law.times[:2], 0.5, 1.0])
     if kind == "black_scholes":
         surface = BlackScholesSurface(
             volatilities=[0.2, 0.3], times=[0.5, 1.0], forwards=1.0
