@@ -13,7 +13,7 @@ from relu_options.backtest.engine import Setup, Strategy, Surfaces, dates_betwee
 from relu_options.backtest.market import History
 from relu_options.backtest.result import SweepResult
 from relu_options.backtest.settlement import Settlement
-from relu_options.fitting.curve import _cores
+from relu_options.fitting.curve import cores
 from relu_options.fitting.history import _processes
 
 
@@ -84,7 +84,7 @@ def sweep(
     names = list(setups)
     tasks = len(names)
     if executor is None:
-        tasks = min(_cores() if n_jobs == -1 else n_jobs, tasks)
+        tasks = min(cores() if n_jobs == -1 else n_jobs, tasks)
     parts = [{name: setups[name] for name in names[one::tasks]} for one in range(tasks)]
     with nullcontext(executor) if executor else _processes(tasks) as workers:
         futures = [

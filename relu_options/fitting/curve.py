@@ -182,7 +182,7 @@ def fit_curves(
     curves: dict[int, PriceCurve] = {}
     batches = _batches(prepared)
     bar = tqdm(desc="curves", total=len(prepared), disable=hidden or None)
-    with one_thread(), ThreadPoolExecutor(_cores()) as pool, bar:
+    with one_thread(), ThreadPoolExecutor(cores()) as pool, bar:
         together = [[prepared[one] for one in batch] for batch in batches]
         done = pool.map(partial(_fit_batch, options=options), together)
         for batch, fitted in zip(batches, done, strict=True):
@@ -236,8 +236,13 @@ def one_thread():
     return _blas().limit(limits=1)
 
 
-def _cores() -> int:
-    """How many cores this process may use."""
+def cores() -> int:
+    """How many cores this process may use.
+
+    Examples:
+        >>> cores() >= 1
+        True
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 import relu_options
 from relu_options.errors import FitError
-from relu_options.fitting.curve import FitOptions, _cores, one_thread
+from relu_options.fitting.curve import FitOptions, cores, one_thread
 from relu_options.fitting.programme import NARROWEST
 from relu_options.fitting.surface import fit_surface
 from relu_options.market_data.clocks import as_date
@@ -117,7 +117,7 @@ def fit_history(
     fitted = FittedHistory(output)
     fitted._require_options(history.stored(chosen[0]).underlying, options)
     hidden = len(chosen) < SHORT_JOB if progress is None else not progress
-    jobs = min(_cores() if n_jobs == -1 else n_jobs, len(chosen))
+    jobs = min(cores() if n_jobs == -1 else n_jobs, len(chosen))
     with ExitStack() as stack:
         stack.enter_context(one_thread())
         bar = tqdm(desc="surfaces", total=len(chosen), disable=hidden or None)
