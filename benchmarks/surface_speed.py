@@ -89,7 +89,7 @@ def beside_clarabel(prepared: list[ExpiryQuotes]) -> None:
     spreads = all(one.has_spreads for one in prepared)
     with one_thread():
         surface = compiled(fit_apart, n=KINKS)(batch, np.nan, NARROWEST)
-        program, start = coupled_programme(
+        program, start, _ = coupled_programme(
             batch, surface, surface.weights, coupled, ROWS if spreads else 0
         )
         ours = jax.jit(lambda program, start: solve(program, start, tolerance=1e-8))

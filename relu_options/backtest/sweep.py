@@ -13,8 +13,7 @@ from relu_options.backtest.engine import Setup, Strategy, Surfaces, dates_betwee
 from relu_options.backtest.market import History
 from relu_options.backtest.result import SweepResult
 from relu_options.backtest.settlement import Settlement
-from relu_options.fitting.curve import cores
-from relu_options.fitting.history import _processes
+from relu_options.fitting.workers import processes, worker_count
 
 
 def sweep(
@@ -70,8 +69,7 @@ def sweep(
     """
     if not strategies:
         raise ValueError("there are no strategies to run")
-    if n_jobs < -1 or n_jobs == 0:
-        raise ValueError(f"n_jobs must be a positive number or -1, not {n_jobs!r}")
+    jobs = worker_count(n_jobs)
     if isinstance(terms.get("settlement"), pd.DataFrame):
         terms["settlement"] = Settlement(terms["settlement"])
     setups = {
@@ -84,9 +82,9 @@ def sweep(
     names = list(setups)
     tasks = len(names)
     if executor is None:
-        tasks = min(cores() if n_jobs == -1 else n_jobs, tasks)
+        tasks = min(jobs, tasks)
     parts = [{name: setups[name] for name in names[one::tasks]} for one in range(tasks)]
-    with nullcontext(executor) if executor else _processes(tasks) as workers:
+    with nullcontext(executor) if executor else processes(tasks) as workers:
         futures = [
             workers.submit(
                 run, history, part, surfaces, dates, progress=False, collect=True

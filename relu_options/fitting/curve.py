@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from relu_options.fitting.programme import (
     fit_inside,
     fit_mids,
 )
+from relu_options.fitting.workers import cores
 from relu_options.market_data import ExpiryQuotes, OptionChain, prepare_quotes
 from relu_options.networks import PriceNetwork
 
@@ -234,18 +234,6 @@ def one_thread():
     A team of threads costs a small matrix more than it saves.
     """
     return _blas().limit(limits=1)
-
-
-def cores() -> int:
-    """How many cores this process may use.
-
-    Examples:
-        >>> cores() >= 1
-        True
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @cache

@@ -8,22 +8,18 @@ worker or a hundred, in one go or killed and resumed, the bytes are the same.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     Executor,
     Future,
-    ProcessPoolExecutor,
     wait,
 )
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -32,9 +28,10 @@ from tqdm import tqdm
 
 import relu_options
 from relu_options.errors import FitError
-from relu_options.fitting.curve import FitOptions, cores, one_thread
+from relu_options.fitting.curve import FitOptions, one_thread
 from relu_options.fitting.programme import NARROWEST
 from relu_options.fitting.surface import fit_surface
+from relu_options.fitting.workers import processes, worker_count
 from relu_options.market_data.clocks import as_date
 from relu_options.market_data.history import ChainHistory, nearest, write_whole
 from relu_options.market_data.stored_chain import StoredChain
@@ -109,21 +106,20 @@ def fit_history(
     options = FitOptions(smoothing, kinks, narrowest)
     if options.asked == 0.0:
         raise ValueError("a surface is fitted smooth; smoothing must be positive")
-    if not isinstance(n_jobs, int | np.integer) or n_jobs < -1 or n_jobs == 0:
-        raise ValueError(f"n_jobs must be a positive number or -1, not {n_jobs!r}")
+    jobs = worker_count(n_jobs)
     chosen = history.select_dates(dates)
     if not len(chosen):
         raise ValueError(f"there is no chain to fit in {history}")
     fitted = FittedHistory(output)
     fitted._require_options(history.stored(chosen[0]).underlying, options)
     hidden = len(chosen) < SHORT_JOB if progress is None else not progress
-    jobs = min(cores() if n_jobs == -1 else n_jobs, len(chosen))
+    jobs = min(jobs, len(chosen))
     with ExitStack() as stack:
         stack.enter_context(one_thread())
         bar = tqdm(desc="surfaces", total=len(chosen), disable=hidden or None)
         stack.enter_context(bar)
         if executor is None and jobs > 1:
-            executor = stack.enter_context(_processes(jobs))
+            executor = stack.enter_context(processes(jobs))
 
         def tasks() -> Iterator[StoredChain]:
             for stored in map(history.stored, chosen):
@@ -405,27 +401,3 @@ def _in_parallel(
     finally:
         for future in running:
             future.cancel()
-
-
-def _processes(jobs: int) -> ProcessPoolExecutor:
-    """Processes of one thread each, with nothing of this one's but its environment."""
-    spawn = get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    """Leave the other cores to the others, and do not outlive who started this.
-
-    XLA reads `NPROC` when it starts. Its flag for one thread would compile other
-    programs, whose last digits differ.
-    """
-    os.environ["NPROC"] = "1"
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, even by SIGKILL."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -208,11 +208,10 @@ def fit_together(
     Returns:
         The solution.
     """
-    program, start = coupled_programme(quotes, surface, weights, coupled, nearest)
+    program, start, bounded = coupled_programme(
+        quotes, surface, weights, coupled, nearest
+    )
     final = solve(program, start, tolerance=tolerance)
-    bounded = jnp.zeros(quotes.weight.shape, bool)
-    if nearest:
-        _, bounded = _nearest_bounds(quotes, surface.programmes, weights, nearest)
     return _surface_solution(quotes, surface, final, bounded)
 
 
@@ -222,18 +221,19 @@ def coupled_programme(
     weights: jax.Array,
     coupled: jax.Array,
     nearest: int,
-) -> tuple[CalendarProgram, CalendarIterate]:
-    """The programme that `fit_together` solves, and where it starts."""
+) -> tuple[CalendarProgram, CalendarIterate, jax.Array]:
+    """The programme of `fit_together`, where it starts, and which quotes are bounds."""
     grid, programmes = surface.grid, surface.programmes
     program = _calendar_program(surface, coupled)
     spread = _spread(grid, programmes.at_the_money)
     begin = in_order(weights, grid.moneyness)
     begin = begin + FRESHNESS * (spread - begin)
     if not nearest:
-        return program, starting_point(program, begin)
-    bounds, _ = _nearest_bounds(quotes, programmes, weights, nearest)
+        bounded = jnp.zeros(quotes.weight.shape, bool)
+        return program, starting_point(program, begin), bounded
+    bounds, bounded = _nearest_bounds(quotes, programmes, weights, nearest)
     program = replace(program, **bounds)
-    return program, _warm_start(program, begin)
+    return program, _warm_start(program, begin), bounded
 
 
 def _calendar_program(
