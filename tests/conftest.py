@@ -14,8 +14,12 @@ matplotlib.use("Agg")
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """Notebooks and worker processes reuse what another process has compiled."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
+    """Notebooks and worker processes reuse what another process has compiled.
+
+    A folder that the environment names is kept, so that the next run starts warm.
+    """
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = folder or str(tmp_path_factory.mktemp("compiled"))
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
