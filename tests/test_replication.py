@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import linprog
 
 import relu_options as ro
 from relu_options import payoffs
@@ -14,6 +15,7 @@ from relu_options.errors import ArbitrageError
 from relu_options.replication import least_largest_error
 from relu_options.replication.few_strikes import best_strikes
 from relu_options.replication.instruments import Instruments
+from relu_options.replication.lots import dominate_in_lots
 from relu_options.replication.pieces import MOST_BREAKS, Regression, least_error_bound
 from relu_options.replication.quadratic import penalised_regression
 from relu_options.replication.spot_law import SpotLaw
@@ -307,6 +309,98 @@ def test_whole_lots(quotes):
     assert len(below.portfolio) <= 2
     assert below.portfolio.error(spots).max() <= 1e-9 * quotes.forward
     assert below.cost < hedge.cost
+
+
+def cheapest_by_enumeration(payoff, instruments, terms, side, max_legs, forwards):
+    """Least cost of any hedge: a linear programme for every choice of sides and lots.
+
+    Cash, forward and the quantities of one choice of sides are its unknowns.
+    """
+    sign = 1.0 if side == "super" else -1.0
+    strikes, is_call = instruments.strikes, instruments.is_call
+    spots = np.unique(np.concatenate([[0.0], strikes, payoff.strikes]))
+    worth = np.where(is_call, 1.0, -1.0) * (spots[:, None] - strikes)
+    rise = np.append(np.maximum(worth, 0.0), is_call[None] * 1.0, axis=0)
+    base = np.column_stack([np.append(np.ones(len(spots)), 0.0), np.append(spots, 1.0)])
+    target = sign * np.append(payoff(spots), payoff.right_slope)
+    line = [(None, None), (None, None) if forwards else (0.0, 0.0)]
+    forward = np.array([1.0, instruments.forward])
+    unit = terms.multiplier
+    best = np.inf
+    sizes = [s for s in range(1, int(terms.max_size) + 1) if s >= terms.min_size]
+    choices = [-1.0, 0.0, 1.0]
+    if terms.whole:
+        choices = [0.0, *sizes, *(-float(size) for size in sizes)]
+    for chosen in itertools.product(choices, repeat=len(strikes)):
+        chosen = np.array(chosen)
+        legs = np.count_nonzero(chosen)
+        if max_legs is not None and legs > max_legs:
+            continue
+        ends = np.stack([terms.min_size * chosen, terms.max_size * chosen])
+        ends = np.stack([chosen, chosen]) if terms.whole else np.sort(ends, axis=0)
+        price = np.where(chosen > 0.0, instruments.ask, instruments.bid)
+        cost = unit * price + terms.fee * np.sign(chosen)
+        result = linprog(
+            np.append(instruments.discount_factor * forward, cost),
+            A_ub=-np.column_stack([base, unit * rise]),
+            b_ub=-target,
+            bounds=[*line, *ends.T],
+        )
+        if result.status == 0:
+            best = min(best, result.fun + terms.ticket * legs)
+    return sign * best
+
+
+def test_hedges_in_lots_are_the_cheapest_of_all(rng):
+    """Every side and size of two or three options, with fees, tickets and least sizes.
+
+    Half of the options cost nothing to buy and sell, where both at once would tempt.
+    """
+    for draw in range(24):
+        count = 2 if draw % 3 else 3
+        strikes = np.sort(rng.choice(np.arange(80.0, 125.0, 5.0), count, replace=False))
+        is_call = strikes >= 101.0
+        sign = np.where(is_call, 1.0, -1.0)
+        mid = 0.5 * (np.hypot(strikes - 101.0, 12.0) - sign * (strikes - 101.0))
+        half = rng.choice([0.0, 0.2], count)
+        instruments = Instruments(
+            strikes, is_call, mid - half, mid + half, 101.0, 0.97, None
+        )
+        payoff = payoffs.from_points(
+            np.sort(rng.uniform(70.0, 135.0, 3)), rng.normal(0.0, 20.0, 3)
+        )
+        least = float(rng.choice([0.0, 1.0, 2.0, 2.5]))
+        terms = ro.LotTerms(
+            multiplier=float(rng.choice([0.5, 1.0])),
+            whole=bool(draw % 2),
+            min_size=least,
+            max_size=3.0,
+            fee=float(rng.choice([0.0, 0.1])),
+            ticket=float(rng.choice([0.0, 0.7])),
+        )
+        side = ("super", "sub")[draw // 2 % 2]
+        max_legs = None if draw % 5 else 1
+        forwards = bool(draw % 4)
+        asked: dict[str, Any] = {"max_legs": max_legs, "trade_forward": forwards}
+        expected = cheapest_by_enumeration(
+            payoff, instruments, terms, side, max_legs, forwards
+        )
+        if not np.isfinite(expected):
+            with pytest.raises(ValueError, match="no portfolio within the limits"):
+                dominate_in_lots(payoff, instruments, side, terms, **asked)
+            continue
+        hedge = dominate_in_lots(payoff, instruments, side, terms, **asked)
+        held = hedge.portfolio
+        sizes = np.abs(held.quantities) * held.multiplier / terms.multiplier
+        assert (sizes >= terms.min_size * (1.0 - 1e-12)).all(), (draw, sizes)
+        assert (sizes <= 3.0 * (1.0 + 1e-12)).all()
+        assert len(held) <= (max_legs or count)
+        assert forwards or held.forwards == 0.0
+        sign = 1.0 if side == "super" else -1.0
+        assert (sign * held.error(np.linspace(0.0, 400.0, 4001))).min() > -1e-9
+        assert hedge.cost == pytest.approx(expected, abs=1e-5), draw
+        assert sign * (hedge.cost - hedge.best_possible) >= 0.0
+        assert hedge.best_possible == pytest.approx(expected, abs=1e-5)
 
 
 def test_quotes_with_an_arbitrage_are_named():

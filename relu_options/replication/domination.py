@@ -33,7 +33,10 @@ from relu_options.portfolio import StrikePortfolio
 from relu_options.replication.instruments import Instruments
 
 Side = Literal["super", "sub"]
-_TOLERANCE = 1e-10  # the smallest that HiGHS takes
+TOLERANCES = {  # the smallest that HiGHS takes
+    "primal_feasibility_tolerance": 1e-10,
+    "dual_feasibility_tolerance": 1e-10,
+}
 _FAR = 16.0  # times the last strike: where a smooth payoff is taken as straight
 _BETWEEN = 8  # tangents of a smooth payoff between neighbouring strikes
 
@@ -136,10 +139,7 @@ def dominate(
         b_eq=np.zeros(programme.system.shape[0]),
         bounds=np.column_stack([programme.lower, programme.upper]),
         method="highs",
-        options={
-            "primal_feasibility_tolerance": _TOLERANCE,
-            "dual_feasibility_tolerance": _TOLERANCE,
-        },
+        options=TOLERANCES,
     )
     if result.status != 0:
         limited = max_quantity is not None or not trade_forward

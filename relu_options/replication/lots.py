@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array, eye_array, hstack
 
 from relu_options.errors import FitError
 from relu_options.payoffs import Payoff, SmoothPayoff
 from relu_options.portfolio import StrikePortfolio
 from relu_options.replication.domination import (
+    TOLERANCES,
+    Programme,
     Side,
     dominate,
     envelope_of,
@@ -21,7 +23,7 @@ from relu_options.replication.domination import (
 )
 from relu_options.replication.instruments import Instruments
 
-_LIMIT = 8.0  # times the largest quantity of the hedge without lots
+_LIMIT = 8.0  # times the largest quantity of the hedge without lots, or the least size
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class LotTerms:
         whole: Whether contracts are whole.
         min_size: Least number of contracts of an option that is traded.
         max_size: Greatest number; by default eight times what a hedge without lots
-            has of any option, and at least ten.
+            has of any option, or eight times `min_size`, and at least ten.
         fee: Paid for each contract, in currency units today.
         ticket: Paid for each option that is traded, in currency units today.
         time_limit: Seconds after which the best hedge so far is returned.
@@ -120,8 +122,10 @@ def dominate_in_lots(
     """The cheapest portfolio above a payoff, or the dearest below it, in lots.
 
     It is the programme of `relu_options.replication.domination` with whole numbers of
-    contracts and a zero or one for each option that says whether it is traded. Cash and
-    forward are not in lots. The hedge without lots bounds the sizes.
+    contracts and, for each option, a zero or one that says whether it is bought and
+    another that says whether it is sold, never both: least sizes and tickets are of
+    what is held. Cash and forward are not in lots. The hedge without lots bounds the
+    sizes.
 
     Args:
         payoff: As for `dominate`.
@@ -146,49 +150,9 @@ def dominate_in_lots(
     programme = programme_of(
         sign * envelope, instruments, *spots, trade_forward=trade_forward
     )
-    most = terms.max_size
-    if most is None:
-        largest = np.abs(free.portfolio.quantities).max(initial=0.0) / terms.multiplier
-        most = max(np.ceil(_LIMIT * largest), 10.0, terms.min_size)
-    count, options = 2 * len(programme.nodes), len(instruments.strikes)
-    # Unknowns of the quantities, in contracts: so that whole numbers are whole.
-    contract = terms.multiplier / programme.quantity_unit
-    scale = np.concatenate([np.ones(count), np.full(2 * options, contract)])
-    money = instruments.discount_factor * programme.quantity_unit * instruments.forward
-    fees = np.concatenate(
-        [np.full(2 * options, terms.fee), np.full(options, terms.ticket)]
-    )
-    cost = np.concatenate([programme.cost * scale, np.zeros(options)])
-    cost[count:] += fees / money
-    system = hstack(
-        [programme.system * scale, csr_array((programme.system.shape[0], options))]
-    )
-    none = csr_array((options, count))
-    both = eye_array(options)
-    traded = hstack([none, both, both, -most * both])
-    constraints = [
-        LinearConstraint(csr_array(system), 0.0, 0.0),
-        LinearConstraint(csr_array(traded), -np.inf, 0.0),
-    ]
-    if terms.min_size > 0.0:
-        enough = hstack([none, both, both, -terms.min_size * both])
-        constraints.append(LinearConstraint(csr_array(enough), 0.0, np.inf))
-    if max_legs is not None:
-        legs = np.zeros((1, len(cost)))
-        legs[0, -options:] = 1.0
-        constraints.append(LinearConstraint(csr_array(legs), 0.0, max_legs))
-    upper: Any = np.where(programme.upper[count:] > 0.0, most, 0.0)
-    low: Any = np.concatenate([programme.lower, np.zeros(options)])
-    high: Any = np.concatenate([programme.upper[:count], upper, np.ones(options)])
-    result: Any = milp(
-        cost,
-        constraints=constraints,
-        integrality=np.concatenate(
-            [np.zeros(count), np.full(2 * options, int(terms.whole)), np.ones(options)]
-        ),
-        bounds=Bounds(low, high),
-        options={"time_limit": terms.time_limit, "mip_rel_gap": 1e-7},
-    )
+    largest = np.abs(free.portfolio.quantities).max(initial=0.0) / terms.multiplier
+    lots = _Lots.of(programme, instruments, terms, float(largest), max_legs)
+    result = lots.solve(terms.time_limit)
     if result.x is None:
         if result.status == 1:
             raise FitError(
@@ -196,16 +160,132 @@ def dominate_in_lots(
                 "`time_limit`, or give fewer `strikes`"
             )
         explain(result, sign * envelope, instruments, side, limited=True)
-    solution = result.x[:-options] * scale
     whole = terms.multiplier if terms.whole else None
     portfolio = programme.portfolio(
-        solution, sign, instruments, envelope, payoff, whole
+        lots.settled(result.x), sign, instruments, envelope, payoff, whole
     )
     contracts = np.abs(portfolio.quantities) * portfolio.multiplier / terms.multiplier
     paid = float(terms.fee * contracts.sum() + terms.ticket * len(portfolio))
-    bound = sign * money * _bound(result)
+    money = instruments.discount_factor * programme.quantity_unit * instruments.forward
     price = portfolio.cost("ask" if side == "super" else "bid")
-    return LotHedge(portfolio, side, price + sign * paid, paid, bound)
+    cost = price + sign * paid
+    # The solver's bound is good to its tolerance; the hedge itself is a bound, too.
+    bound = sign * min(money * _bound(result), sign * cost)
+    return LotHedge(portfolio, side, cost, paid, bound)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lots:
+    """The programme in lots.
+
+    Its unknowns are those of `Programme`, but quantities in contracts, so that whole
+    numbers are whole; then, for the `m` options, whether each is bought and is sold.
+
+    Attributes:
+        programme: Without lots.
+        cost: Of the unknowns.
+        scale: Unknowns of `programme` for one of those without the last `2 m`.
+        terms: Contract, sizes and fees.
+        most: Contracts of an option at most.
+        max_legs: Options at most; None for any number.
+    """
+
+    programme: Programme
+    cost: np.ndarray
+    scale: np.ndarray
+    terms: LotTerms
+    most: float
+    max_legs: int | None
+
+    @staticmethod
+    def of(
+        programme: Programme,
+        instruments: Instruments,
+        terms: LotTerms,
+        largest: float,
+        max_legs: int | None,
+    ) -> _Lots:
+        """Put terms on a programme whose solution has `largest` contracts of one."""
+        count, legs = 2 * len(programme.nodes), 2 * len(instruments.strikes)
+        contract = terms.multiplier / programme.quantity_unit
+        scale = np.concatenate([np.ones(count), np.full(legs, contract)])
+        money = (
+            instruments.discount_factor * programme.quantity_unit * instruments.forward
+        )
+        fees = np.repeat([0.0, terms.fee, terms.ticket], [count, legs, legs])
+        cost = np.append(programme.cost * scale, np.zeros(legs)) + fees / money
+        most = terms.max_size
+        if most is None:
+            most = max(np.ceil(_LIMIT * max(largest, terms.min_size)), 10.0)
+        return _Lots(programme, cost, scale, terms, most, max_legs)
+
+    def solve(self, time_limit: float) -> Any:
+        """The best whole numbers, as HiGHS returns them."""
+        legs = len(self.cost) - len(self.scale)
+        count = len(self.scale) - legs
+        system = self.programme.system * self.scale
+        system = hstack([system, csr_array((system.shape[0], legs))])
+        none, each = csr_array((legs, count)), eye_array(legs)
+        sides = np.tile(np.eye(legs // 2), 2)
+        sides = np.hstack([np.zeros((legs // 2, len(self.scale))), sides])
+        constraints = [
+            LinearConstraint(csr_array(system), 0.0, 0.0),
+            LinearConstraint(
+                csr_array(hstack([none, each, -self.most * each])), -np.inf, 0.0
+            ),
+            LinearConstraint(csr_array(sides), 0.0, 1.0),
+        ]
+        if self.terms.min_size > 0.0:
+            enough = hstack([none, each, -self.terms.min_size * each])
+            constraints.append(LinearConstraint(csr_array(enough), 0.0, np.inf))
+        if self.max_legs is not None:
+            total = csr_array(sides.sum(axis=0, keepdims=True))
+            constraints.append(LinearConstraint(total, 0.0, self.max_legs))
+        most: Any = np.where(self.programme.upper[count:] > 0.0, self.most, 0.0)
+        whole = np.repeat([0, int(self.terms.whole), 1], [count, legs, legs])
+        bounds = Bounds(
+            np.append(self.programme.lower, np.zeros(legs)),
+            np.concatenate([self.programme.upper[:count], most, np.ones(legs)]),
+        )
+        return milp(
+            self.cost,
+            constraints=constraints,
+            integrality=whole,
+            bounds=bounds,
+            options={"time_limit": time_limit, "mip_rel_gap": 1e-7},
+        )
+
+    def settled(self, unknowns: np.ndarray) -> np.ndarray:
+        """The solution for `programme`, with what must be whole exactly so.
+
+        The solver's whole numbers are so to a millionth; once they are, the rest is
+        a linear programme.
+        """
+        legs = len(self.cost) - len(self.scale)
+        count = len(self.scale) - legs
+        flags = np.round(unknowns[-legs:])
+        low, high = self.terms.min_size * flags, self.most * flags
+        if self.terms.whole:
+            low = high = np.round(unknowns[count:-legs]) * flags
+        result: Any = linprog(
+            self.cost[:-legs],
+            A_eq=self.programme.system * self.scale,
+            b_eq=np.zeros(self.programme.system.shape[0]),
+            bounds=np.column_stack(
+                [
+                    np.append(self.programme.lower[:count], low),
+                    np.append(self.programme.upper[:count], high),
+                ]
+            ),
+            method="highs",
+            options=TOLERANCES,
+        )
+        if result.x is None:
+            raise FitError(
+                "the best hedge in lots dominates only within the tolerance of the "
+                "solver; allow the forward, or give fewer `strikes`"
+            )
+        return result.x * self.scale
 
 
 def _bound(result: Any) -> float:
