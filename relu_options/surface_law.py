@@ -97,11 +97,14 @@ class SurfaceLaw:
     total_variance: jax.Array
 
     def at(self, time: jax.Array) -> Marginal:
-        """The law at a time; NaN unless it is positive."""
+        """The law at a time; NaN unless it is positive.
+
+        Where its derivative in time jumps, at the expiries, it is that from the left.
+        """
         first, rows = self.times[0], jnp.sum(jnp.isfinite(self.times))
         last = self.times[rows - 1]
-        inner = jnp.where(time < first, first, jnp.where(time > last, last, time))
-        after = jnp.searchsorted(self.times, inner, side="right")
+        inner = jnp.where(time <= first, first, jnp.where(time > last, last, time))
+        after = jnp.searchsorted(self.times, inner, side="left")
         after = jnp.clip(after, 1, rows - 1)
         before = after - 1
         share = (inner - self.times[before]) / (self.times[after] - self.times[before])
@@ -112,7 +115,8 @@ class SurfaceLaw:
         motion = weights - jax.lax.stop_gradient(weights)
         weights = jnp.where(share == 0.0, self.weights[before] + motion, weights)
         weights = jnp.where(share == 1.0, self.weights[after] + motion, weights)
-        shrunk = jnp.where(time < first, time / jnp.where(first > 0.0, first, 1.0), 1.0)
+        early = time / jnp.where(first > 0.0, first, 1.0)
+        shrunk = jnp.where(time <= first, early, 1.0)
         beyond = jnp.where(time > last, time - last, 0.0)
         beyond = beyond * self.total_variance[-1] / last
         variance = self.bandwidths**2 * shrunk + beyond
@@ -149,10 +153,17 @@ class LognormalLaw:
     total_variance: jax.Array
 
     def at(self, time: jax.Array) -> Marginal:
-        """One hidden unit at the forward; NaN unless the time is positive."""
+        """One hidden unit at the forward; NaN unless the time is positive.
+
+        Where its derivative in time jumps it is that from the left.
+        """
         times = jnp.concatenate([jnp.zeros(1), self.times])
         variances = jnp.concatenate([jnp.zeros(1), self.total_variance])
-        inner = jnp.interp(time, times, variances)
+        after = jnp.clip(jnp.searchsorted(times, time, side="left"), 1, len(times) - 1)
+        share = (time - times[after - 1]) / (times[after] - times[after - 1])
+        share = jnp.where(time > times[-1], 1.0, share)
+        low, high = variances[after - 1], variances[after]
+        inner = (1.0 - share) * low + share * high  # the ends to the last digit
         beyond = jnp.where(time > times[-1], time - times[-1], 0.0)
         variance = inner + beyond * variances[-1] / times[-1]
         weight = jnp.where(time > 0.0, 1.0, jnp.nan)

@@ -171,7 +171,8 @@ class Surface:
         r"""Minus the derivative of the price in the time to expiry, per year.
 
         Forward, discount factor and law of the shorter time are those of the surface:
-        with growth rates $f$ of the forward and $r$ of money, for a call
+        with growth rates $f$ of the forward and $r$ of money, for a call (at an expiry,
+        where all of these may jump, from the left: what passing time brings)
 
         $$
         \partial_T C = (f - r) C + D (F \, \partial_T c + f K \, Q(S_T > K)) .
@@ -209,8 +210,8 @@ class Surface:
         $$
 
         with prices `c` and strikes `k` in units of the forward, which leaves the carry
-        out. Zero or infinite where the law has atoms; NaN where the density is too
-        small for a number.
+        out; at an expiry, where it may jump, that of the time before. Zero or infinite
+        where the law has atoms; NaN where the density is too small for a number.
 
         References:
             Dupire, B. (1994). Pricing with a smile. *Risk*, 7, 18-20.
@@ -366,11 +367,11 @@ class Surface:
         return float(self.forwards[0]) if self.spot is None else self.spot
 
     def _slope(self, time: Any, first: float, logs: np.ndarray) -> np.ndarray:
-        """Derivative of `_linear` in the time; at an expiry, from the right."""
+        """Derivative of `_linear` in the time; at an expiry, from the left."""
         nodes, values = np.array([0.0, *self.times]), np.array([first, *logs])
         slopes = np.diff(values) / np.diff(nodes)
         slopes = np.append(slopes, (values[-1] - first) / nodes[-1])
-        at = np.searchsorted(nodes, self._years(time), side="right") - 1
+        at = np.searchsorted(nodes, self._years(time), side="left") - 1
         return slopes[np.clip(at, 0, len(slopes) - 1)]
 
     @staticmethod

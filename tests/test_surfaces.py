@@ -235,6 +235,62 @@ def test_theta_is_the_derivative_of_the_price(surface):
         np.testing.assert_allclose(theta, (sooner - later) / (2 * step), rtol=1e-6)
 
 
+SHARED = {
+    "times": np.array([0.25, 0.5, 1.0]),
+    "forwards": np.array([101.0, 104.0, 103.0]),
+    "discount_factors": np.array([0.99, 0.96, 0.95]),
+    "spot": 100.0,
+}
+
+
+def by_hand():
+    """A surface with states of no weight, where the law's convex hull has ties."""
+    weights = [
+        [0.0, 0.05, 0.1, 0.725, 0.1, 0.01, 0.015],
+        [0.0, 0.0625, 0.1, 0.6875, 0.1, 0.05, 0.0],
+        [0.01, 0.105, 0.1, 0.595, 0.1, 0.08, 0.01],
+    ]
+    kinks = np.array([0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5])
+    return ro.PriceSurface(kinks, np.array(weights), np.full(7, 0.05), **SHARED)
+
+
+@pytest.mark.parametrize("kind", ["one unit", "by hand", "fitted"])
+def test_at_an_expiry_theta_and_local_volatility_are_those_of_the_time_before(
+    surface, kind
+):
+    """At every time where the law's derivative jumps, the extrapolation's ends too."""
+    if kind == "one unit":
+        flat: dict[str, Any] = SHARED | {"volatilities": [0.2, 0.25, 0.22]}
+        surface = ro.BlackScholesSurface(**flat)
+    elif kind == "by hand":
+        surface = by_hand()
+    jumps = [*surface.times[[0, 1, -1]]]
+    if kind != "one unit":
+        jumps += [*np.asarray(surface.law.times[:2])]
+    for time in map(float, jumps):
+        forward = surface.forward(time)
+        width = surface.implied_volatility(forward, time) * time**0.5
+        moneyness = np.exp(width * np.linspace(-2.0, 2.0, 9))
+        past = time * (1.0 - np.array([[0.0], [2e-5], [4e-5]]))
+        step = 2e-5 * time
+        for is_call in (True, False):
+            prices = surface.price(forward * moneyness, past, is_call)
+            expected = (-3.0 * prices[0] + 4.0 * prices[1] - prices[2]) / (2.0 * step)
+            theta = surface.theta(forward * moneyness, time, is_call)
+            np.testing.assert_allclose(
+                theta, expected, rtol=0.0, atol=1e-6 * np.abs(expected).max()
+            )
+        strikes = surface.forward(past) * moneyness
+        levels = surface.discount_factor(past) * surface.forward(past)
+        values = surface.price(strikes, past, moneyness >= 1.0) / levels
+        rise = (3.0 * values[0] - 4.0 * values[1] + values[2]) / (2.0 * step)
+        curvature = moneyness**2 * forward * surface.density(strikes[0], time)
+        local = surface.local_volatility(strikes[0], time)
+        np.testing.assert_allclose(
+            local**2 * curvature, 2.0 * rise, rtol=0.0, atol=1e-6 * rise.max()
+        )
+
+
 def test_the_largest_convex_function_below_prices():
     """Against the lower hull of random points, and with digits kept in the wings."""
     rng = np.random.default_rng(5)

@@ -241,17 +241,15 @@ class _Lots:
         if self.max_legs is not None:
             total = csr_array(sides.sum(axis=0, keepdims=True))
             constraints.append(LinearConstraint(total, 0.0, self.max_legs))
-        most: Any = np.where(self.programme.upper[count:] > 0.0, self.most, 0.0)
+        most = np.where(self.programme.upper[count:] > 0.0, self.most, 0.0)
         whole = np.repeat([0, int(self.terms.whole), 1], [count, legs, legs])
-        bounds = Bounds(
-            np.append(self.programme.lower, np.zeros(legs)),
-            np.concatenate([self.programme.upper[:count], most, np.ones(legs)]),
-        )
+        low: Any = np.append(self.programme.lower, np.zeros(legs))
+        high: Any = np.concatenate([self.programme.upper[:count], most, np.ones(legs)])
         return milp(
             self.cost,
             constraints=constraints,
             integrality=whole,
-            bounds=bounds,
+            bounds=Bounds(low, high),
             options={"time_limit": time_limit, "mip_rel_gap": 1e-7},
         )
 
