@@ -1,5 +1,6 @@
 """Numbers of a payoff: floats, or rationals that are never rounded."""
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Number: TypeAlias = float | Fraction
+_LEAST = math.ulp(0.0)
 
 
 def as_numbers(values: Any) -> np.ndarray:
@@ -25,6 +27,28 @@ def as_rationals(array: np.ndarray) -> np.ndarray:
     """Each number as a `Fraction`: exactly, since a float is one too."""
     rationals = [Fraction(value) for value in array.reshape(-1).tolist()]
     return np.array(rationals, object).reshape(array.shape)
+
+
+def as_floats(array: np.ndarray) -> np.ndarray:
+    """The nearest float of each number."""
+    if not is_exact(array):
+        return array
+    numbers = [nearest_float(number) for number in array.reshape(-1)]
+    return np.array(numbers, float).reshape(array.shape)
+
+
+def nearest_float(number: Number) -> float:
+    """The nearest float: infinite if there is none, and 0 only for 0 itself.
+
+    Examples:
+        >>> nearest_float(Fraction(2) ** 2000), nearest_float(-(Fraction(2) ** -2000))
+        (inf, -5e-324)
+    """
+    try:
+        nearest = float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+    return nearest or (math.copysign(_LEAST, number) if number else 0.0)
 
 
 def increasing(values: ArrayLike | Sequence[Number], least: int = 1) -> np.ndarray:
@@ -45,4 +69,4 @@ def increasing(values: ArrayLike | Sequence[Number], least: int = 1) -> np.ndarr
 
 def short(number: Any) -> str:
     """A number to six digits, for messages."""
-    return f"{float(number):.6g}"
+    return f"{nearest_float(number):.6g}"

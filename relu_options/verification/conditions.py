@@ -23,10 +23,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from relu_options.payoffs.numbers import nearest_float
 from relu_options.verification.one_input import Segments
 from relu_options.verification.regions import OutOfTime, Point, Regions
 from relu_options.verification.results import Counterexample, Margin
-from relu_options.verification.rounding import Bounded
+from relu_options.verification.rounding import UNDERFLOW, Bounded, bounded
 from relu_options.verification.trades import (
     Question,
     bound_trade,
@@ -37,6 +38,8 @@ from relu_options.verification.trades import (
 )
 
 _EPS = 2.0**-52
+_ALIKE = Fraction(1, 2**32)  # relative: margins that are not told apart
+_MOST = float(np.finfo(float).max)
 
 
 @dataclass(frozen=True)
@@ -206,10 +209,11 @@ def _check_slopes(
         "calendar": (1, 1, Fraction(0)),
     }[condition]
     slopes, errors = (a[:, axis] for a in regions.gradients)
-    signed = sign * slopes + float(shift)
-    rounding = _EPS * (np.abs(slopes) + 2.0 * abs(float(shift))) * bool(shift)
+    with np.errstate(over="ignore"):
+        signed = sign * slopes + float(shift)
+        rounding = _EPS * (np.abs(slopes) + 2.0 * abs(float(shift))) * bool(shift)
     region, value = least(
-        Bounded(signed, errors + rounding),
+        bounded(signed, errors + rounding),
         lambda region: sign * regions.exact_gradient(region)[axis] + shift,
         tolerance,
         deadline,
@@ -244,25 +248,27 @@ def _check_corners(
     forward, discount = question.forward, question.discount_factor
     price, error = regions.values
     strike = regions.points[:, 0]
-    floor = float(discount) * (float(forward) - strike)
-    size = abs(float(discount)) * (abs(float(forward)) + np.abs(strike))
+    ceiling = nearest_float(discount * forward)
+    with np.errstate(over="ignore"):
+        floor = float(discount) * (float(forward) - strike)
+        size = abs(float(discount)) * (abs(float(forward)) + np.abs(strike))
+        above_floor, below_ceiling = price - floor, ceiling - price
     distances = {
         "above zero": (price, lambda f, _: f),
-        "above intrinsic": (price - floor, lambda f, k: f - discount * (forward - k)),
-        "below forward": (
-            float(discount * forward) - price,
-            lambda f, _: discount * forward - f,
-        ),
+        "above intrinsic": (above_floor, lambda f, k: f - discount * (forward - k)),
+        "below forward": (below_ceiling, lambda f, _: discount * forward - f),
     }
     found: list[tuple[Fraction, Point]] = []
     for name, (distance, exactly) in distances.items():
-        rounding = _EPS * (np.abs(price) + 8.0 * size) * (name != "above zero")
+        rounding = np.zeros(())
+        if name != "above zero":
+            rounding = _EPS * (np.abs(price) + 8.0 * size) + UNDERFLOW
 
         def exact(corner: int, exactly=exactly) -> Fraction:
             point = regions.exact_point(corner)
             return exactly(regions.exact_value(corner), point[0])
 
-        numbers = Bounded(distance, error + rounding)
+        numbers = bounded(distance, error + rounding)
         corner, value = least(numbers, exact, tolerance, deadline)
         found.append((value, regions.exact_point(corner)))
     worst, point = min(found)
@@ -284,9 +290,8 @@ def least(
 ) -> tuple[int, Fraction]:
     """Position and exact value of the least number, where that matters.
 
-    The value is below `-tolerance` if, and only if, some number is. It is that of the
-    number that is least in floating point, unless another is lower that floating point
-    could not tell from `-tolerance`.
+    The value is below `-tolerance` if, and only if, some number is; and no number is
+    lower by more than a relative `_ALIKE`.
 
     Args:
         numbers: Shape `(n,)`, at least one.
@@ -300,15 +305,19 @@ def least(
     Raises:
         OutOfTime: If the deadline passes.
     """
-    place = int(np.argmin(numbers.value))
+    place = int(np.argmin(numbers.value + np.minimum(numbers.error, _MOST)))
     value = exact(place)
+    lower = nearest_float(value - abs(value) * _ALIKE)
+    doubtful = ~numbers.above(max(lower, -_MOST))
     if value >= -tolerance:
-        for doubtful in np.flatnonzero(~numbers.above(-float(tolerance))):
-            if time.monotonic() > deadline:
-                raise OutOfTime(len(numbers.value))
-            other = exact(int(doubtful))
-            if other < value:
-                place, value = int(doubtful), other
+        doubtful |= ~numbers.above(-float(tolerance))
+    doubtful[place] = False
+    for other in np.flatnonzero(doubtful):
+        if time.monotonic() > deadline:
+            raise OutOfTime(len(numbers.value))
+        candidate = exact(int(other))
+        if candidate < value:
+            place, value = int(other), candidate
     return place, value
 
 

@@ -22,7 +22,14 @@ from numpy.typing import ArrayLike
 
 from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
 from relu_options.payoffs import Payoff
-from relu_options.payoffs.numbers import Number, as_numbers, as_rationals, is_exact
+from relu_options.payoffs.numbers import (
+    Number,
+    as_floats,
+    as_numbers,
+    as_rationals,
+    is_exact,
+    nearest_float,
+)
 
 if TYPE_CHECKING:
     from relu_options.verification.exact import ExactNetwork
@@ -151,7 +158,7 @@ class HiddenLayer:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Outputs `(..., n)` at inputs `(..., m)`, in floating point."""
-        y = x @ self.weights.astype(float).T + self.biases.astype(float)
+        y = x @ as_floats(self.weights).T + as_floats(self.biases)
         columns = [unit(y[..., k]) for k, unit in enumerate(self.units)]
         return np.stack(columns, axis=-1) if columns else y
 
@@ -191,7 +198,7 @@ class LayeredNetwork:
             x = x[..., None]
         for layer in self.layers:
             x = layer(x)
-        return x @ self.weights.astype(float) + float(self.bias)
+        return x @ as_floats(self.weights) + nearest_float(self.bias)
 
     def exact(self, point: Sequence[Number]) -> Fraction:
         """Value at one point, in rational arithmetic."""
@@ -426,12 +433,8 @@ def rational(array: np.ndarray) -> np.ndarray:
 def in_floats(network: LayeredNetwork) -> LayeredNetwork:
     """The network with its rationals rounded to floats."""
     layers = tuple(
-        replace(
-            layer,
-            weights=layer.weights.astype(float),
-            biases=layer.biases.astype(float),
-        )
+        replace(layer, weights=as_floats(layer.weights), biases=as_floats(layer.biases))
         for layer in network.layers
     )
-    weights, bias = network.weights.astype(float), float(network.bias)
+    weights, bias = as_floats(network.weights), nearest_float(network.bias)
     return replace(network, layers=layers, weights=weights, bias=bias)

@@ -25,10 +25,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from relu_options.payoffs.numbers import nearest_float
 from relu_options.verification.domain import Domain
 from relu_options.verification.exact import ExactNetwork
 from relu_options.verification.layers import LayeredNetwork
-from relu_options.verification.rounding import Bounded, RoundedNetwork
+from relu_options.verification.rounding import Bounded, RoundedNetwork, bounded
 
 Corner: TypeAlias = tuple[int, int, int]
 """A point `(x / w, y / w)` as `(x, y, w)` with `w > 0`."""
@@ -101,7 +102,7 @@ class Regions:
     @cached_property
     def points(self) -> np.ndarray:
         """Corners in floating point, of shape `(V, 2)`."""
-        return np.array([(x / w, y / w) for x, y, w in self.corners])
+        return _in_floats(self.corners)
 
     @cached_property
     def a_region(self) -> np.ndarray:
@@ -195,7 +196,8 @@ class Regions:
         """By how much the slope in strike rises across each facet, of shape `(F,)`."""
         slope, error = (a[:, 0] for a in self.gradients)
         above, below = self.facets.above, self.facets.below
-        return Bounded(slope[above] - slope[below], error[above] + error[below])
+        with np.errstate(over="ignore"):
+            return bounded(slope[above] - slope[below], error[above] + error[below])
 
     def exact_slope_jump(self, facet: int) -> Fraction:
         """The same in rationals."""
@@ -322,6 +324,16 @@ class _Plane:
         return self.cuts[key]
 
 
+def _in_floats(corners: list[Corner]) -> np.ndarray:
+    """The nearest floats of corners, in which only 0 itself is 0."""
+    points = np.array([(x / w, y / w) for x, y, w in corners])
+    for corner, axis in np.argwhere(points == 0.0):
+        points[corner, axis] = nearest_float(
+            Fraction(corners[corner][axis], corners[corner][2])
+        )
+    return points
+
+
 def _edge(i: int, j: int) -> tuple[int, int]:
     """An edge whatever its direction."""
     return (i, j) if i < j else (j, i)
@@ -401,7 +413,7 @@ def _near_kinks(
     Yields arrays `(n,)`, how many kinks of each unit are certainly below its input, and
     `(m, 2)`, a unit and the position of one of its kinks in each row.
     """
-    points = np.array([(x / w, y / w) for x, y, w in plane.corners])
+    points = _in_floats(plane.corners)
     kinks = rounded.kinks[depth]
     batch = max(1, _BATCH // (8 * max(kinks.size, 1)))
     for start in range(0, len(polygons), batch):

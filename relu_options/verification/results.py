@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from relu_options.payoffs.numbers import nearest_float, short
 from relu_options.portfolio import StrikePortfolio
 from relu_options.verification.domain import Domain
 
@@ -57,7 +58,7 @@ class Margin:
         at = "" if self.at is None else f" at {_listed(self.at)}"
         within = f" to {self.tolerance:.1e}" if self.tolerance else ""
         return (
-            f"Margin({self.condition}: {float(self.value):.6g}{at}, by "
+            f"Margin({self.condition}: {short(self.value)}{at}, by "
             f"{self.method}{within})"
         )
 
@@ -90,7 +91,7 @@ class _Verdict:
             {
                 "condition": margin.condition,
                 "holds": bool(margin.value >= -margin.tolerance - self.allowed),
-                "margin": float(margin.value),
+                "margin": nearest_float(margin.value),
                 **dict(zip(self.domain.names, margin.at or unknown, strict=True)),
                 "method": margin.method,
                 "tolerance": margin.tolerance,
@@ -242,7 +243,7 @@ class Counterexample(_Verdict):
     def _portfolio(self, legs: Sequence[int]) -> StrikePortfolio:
         """Some of the calls, with cash and forwards."""
         strikes = np.array(_simplest([self.strikes[leg] for leg in legs]))
-        quoted = np.array([float(self.prices[leg]) for leg in legs])
+        quoted = np.array([nearest_float(self.prices[leg]) for leg in legs])
         return StrikePortfolio(
             cash=_simplest([self.cash])[0],
             forwards=float(self.forwards),
@@ -265,8 +266,9 @@ class Counterexample(_Verdict):
         at = "" if margin.at is None else f" at {_named(self.domain, margin.at)}"
         more = ", ".join(other.condition for other in self.further)
         return (
-            f"Counterexample: {self.condition} fails by {float(self.amount):.6g}{at}; "
-            f"{self.family} costs {float(self.cost):.6g}"
+            f"Counterexample: {self.condition} fails by "
+            f"{short(self.amount)}{at}; "
+            f"{self.family} costs {short(self.cost)}"
             + (f"; also fails: {more}" if more else "")
         )
 
@@ -311,7 +313,7 @@ def _methods(margins: Sequence[Margin]) -> str:
 
 
 def _listed(numbers: Sequence[Any]) -> str:
-    return ", ".join(f"{float(number):.6g}" for number in numbers)
+    return ", ".join(short(number) for number in numbers)
 
 
 def _named(domain: Domain, at: Sequence[float]) -> str:

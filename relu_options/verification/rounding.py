@@ -1,8 +1,11 @@
 r"""Floating point with a bound on its error: most signs need no more.
 
 A sum of $n$ products, in whatever order, is off by no more than $n u \sum |a_i b_i|$
-with $u = 2^{-53}$. So the network of absolute values, evaluated beside the network,
-bounds its error. Where a number is farther from a threshold than that, its side is
+with $u = 2^{-53}$, and by $n 2^{-1074}$ more where a product underflows. So the network
+of absolute values, evaluated beside the network, bounds its error, once none of them
+that is not zero is taken to be less than $2^{-500}$: then no product of two vanishes,
+and $u$ times the sum is more than all underflow. Zeros stay exact. What overflows is
+not known at all. Where a number is farther from a threshold than its error, its side is
 certain; the rest is for `ExactNetwork`.
 
 References:
@@ -16,11 +19,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from relu_options.verification.layers import LayeredNetwork
+from relu_options.payoffs.numbers import as_floats, nearest_float
+from relu_options.verification.layers import (
+    LayeredNetwork,
+)
 
 _EPS = 2.0**-52
 _SPARE = 8  # roundings of a layer besides its sum: weights, slope, offset, point
-_TINY = 1e-290  # against underflow
+_FLOOR = 2.0**-500  # of absolute values, but for zeros
+UNDERFLOW = 2.0**-1000  # more than what underflow takes from an expression
 
 
 class Bounded(NamedTuple):
@@ -38,14 +45,20 @@ class Bounded(NamedTuple):
         return threshold - self.value >= self.error + _EPS * np.abs(threshold)
 
 
+def bounded(value: np.ndarray, error: np.ndarray) -> Bounded:
+    """Numbers with their errors: 0 within infinity where either overflows."""
+    known = np.isfinite(value) & np.isfinite(error)
+    return Bounded(np.where(known, value, 0.0), np.where(known, error, np.inf))
+
+
 class RoundedNetwork:
     """A layered network in floating point, evaluated on given pieces."""
 
     def __init__(self, network: LayeredNetwork) -> None:
-        self.weights = [layer.weights.astype(float) for layer in network.layers]
-        self.biases = [layer.biases.astype(float) for layer in network.layers]
-        self.output = network.weights.astype(float)
-        self.bias = float(network.bias)
+        self.weights = [as_floats(layer.weights) for layer in network.layers]
+        self.biases = [as_floats(layer.biases) for layer in network.layers]
+        self.output = as_floats(network.weights)
+        self.bias = np.array([nearest_float(network.bias)])
         self.kinks = [
             _table([unit.kinks for unit in layer.units], np.inf)
             for layer in network.layers
@@ -73,17 +86,13 @@ class RoundedNetwork:
         """
         value, size = self._outputs(points, pieces)
         weights, biases = self.weights[len(pieces)], self.biases[len(pieces)]
-        return self._bounded(
-            value @ weights.T + biases, size @ np.abs(weights).T + np.abs(biases)
-        )
+        return self._bounded(*_affine(value, size, weights.T, biases))
 
     def values(self, points: np.ndarray, pieces: list[np.ndarray]) -> Bounded:
         """Values of the network at points whose pieces in all layers are given."""
         value, size = self._outputs(points, pieces)
-        return self._bounded(
-            value @ self.output + self.bias,
-            size @ np.abs(self.output) + abs(self.bias),
-        )
+        value, size = _affine(value, size, self.output[:, None], self.bias)
+        return self._bounded(value[:, 0], size[:, 0])
 
     def last_outputs(self, points: np.ndarray, pieces: list[np.ndarray]) -> np.ndarray:
         """Outputs of the last hidden layer, of shape `(P, n)`."""
@@ -93,11 +102,12 @@ class RoundedNetwork:
         """Gradients, of shape `(C, d)`, on regions of given pieces `(C, n)`."""
         count = len(pieces[0]) if pieces else 1
         value = np.broadcast_to(self.output, (count, len(self.output)))
-        size = np.abs(value)
+        size = _sizes(value)
         for layer in reversed(range(len(pieces))):
             slopes = _chosen(self.slopes[layer], pieces[layer])
-            value = (value * slopes) @ self.weights[layer]
-            size = (size * np.abs(slopes)) @ np.abs(self.weights[layer])
+            with np.errstate(over="ignore", invalid="ignore"):
+                value, size = value * slopes, size * _sizes(slopes)
+            value, size = _affine(value, size, self.weights[layer], 0.0)
         return self._bounded(value, size)
 
     def last_gradients(self, pieces: list[np.ndarray], of_input: int) -> np.ndarray:
@@ -113,25 +123,44 @@ class RoundedNetwork:
         self, points: np.ndarray, pieces: list[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Outputs of the last layer for which pieces are given, and their sizes."""
-        value, size = points, np.abs(points)
+        value, size = points, _sizes(points)
         for layer, piece in enumerate(pieces):
-            weights, biases = self.weights[layer], self.biases[layer]
+            value, size = _affine(
+                value, size, self.weights[layer].T, self.biases[layer]
+            )
             slopes = _chosen(self.slopes[layer], piece)
             offsets = _chosen(self.offsets[layer], piece)
-            value = slopes * (value @ weights.T + biases) + offsets
-            size = np.abs(slopes) * (size @ np.abs(weights).T + np.abs(biases))
-            size = size + np.abs(offsets)
+            with np.errstate(over="ignore", invalid="ignore"):
+                value = slopes * value + offsets
+                size = _sizes(_sizes(slopes) * size + np.abs(offsets))
         return value, size
 
     def _bounded(self, value: np.ndarray, size: np.ndarray) -> Bounded:
-        return Bounded(value, self._roundings * size + _TINY * (size > 0.0))
+        return bounded(value, self._roundings * size)
+
+
+def _affine(
+    value: np.ndarray, size: np.ndarray, weights: np.ndarray, biases: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`value @ weights + biases`, and its size."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (
+            value @ weights + biases,
+            _sizes(size @ _sizes(weights) + np.abs(biases)),
+        )
+
+
+def _sizes(numbers: np.ndarray) -> np.ndarray:
+    """Absolute values, none of which vanishes in a product."""
+    sizes = np.abs(numbers)
+    return np.where(sizes > 0.0, np.maximum(sizes, _FLOOR), sizes)
 
 
 def _table(rows: list[tuple], fill: float) -> np.ndarray:
     """Rows of different lengths as an array, filled up on the right."""
     table = np.full((len(rows), max(map(len, rows), default=0)), fill)
     for place, row in enumerate(rows):
-        table[place, : len(row)] = [float(number) for number in row]
+        table[place, : len(row)] = [nearest_float(number) for number in row]
     return table
 
 

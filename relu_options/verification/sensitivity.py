@@ -14,7 +14,7 @@ import numpy as np
 from relu_options.errors import VerificationError
 from relu_options.networks import ReLUNetwork
 from relu_options.payoffs import Payoff
-from relu_options.payoffs.numbers import Number
+from relu_options.payoffs.numbers import Number, as_floats, nearest_float, short
 from relu_options.portfolio import StrikePortfolio
 from relu_options.verification.bounds import ranges_on
 from relu_options.verification.by_programme import interior_point
@@ -27,7 +27,12 @@ from relu_options.verification.composition import (
 from relu_options.verification.conditions import extreme
 from relu_options.verification.domain import Domain, DomainLike, domain_of
 from relu_options.verification.exact import ExactNetwork
-from relu_options.verification.layers import LayeredNetwork, in_floats, layered
+from relu_options.verification.layers import (
+    LayeredNetwork,
+    in_floats,
+    layered,
+    rational,
+)
 from relu_options.verification.one_input import enumerate_segments
 from relu_options.verification.programme import TOLERANCE, Affine, encode
 from relu_options.verification.regions import OutOfTime, enumerate_regions
@@ -72,11 +77,11 @@ class DeltaBound:
         """By how many times the product of norms is too large."""
         if not self.lipschitz:
             return math.inf if self.norm_product else 1.0
-        return self.norm_product / float(self.lipschitz)
+        return self.norm_product / nearest_float(self.lipschitz)
 
     def __repr__(self) -> str:
         return (
-            f"DeltaBound(slopes {float(self.low):.6g} to {float(self.high):.6g}, "
+            f"DeltaBound(slopes {short(self.low)} to {short(self.high)}, "
             f"product of norms {self.norm_product:.6g}, {self.ratio:.3g} times as "
             f"large; by {self.method})"
         )
@@ -112,10 +117,10 @@ class Radius:
     def __repr__(self) -> str:
         if self.nearest is None or self.there is None:
             return f"Radius(inf: nowhere in the domain; by {self.method})"
-        at = ", ".join(f"{float(x):.6g}" for x in self.nearest)
+        at = ", ".join(short(x) for x in self.nearest)
         return (
-            f"Radius({float(self.radius):.6g}, to {at}: from {float(self.value):.6g} "
-            f"to {float(self.there):.6g}; by {self.method})"
+            f"Radius({short(self.radius)}, to {at}: from {short(self.value)} "
+            f"to {short(self.there)}; by {self.method})"
         )
 
 
@@ -145,8 +150,8 @@ class WorstCase:
 
     def __repr__(self) -> str:
         return (
-            f"WorstCase({float(self.pnl):.6g} at spot {float(self.spot):.6g}; best "
-            f"{float(self.best):.6g} at {float(self.best_spot):.6g})"
+            f"WorstCase({short(self.pnl)} at spot {short(self.spot)}; best "
+            f"{short(self.best)} at {short(self.best_spot)})"
         )
 
 
@@ -444,14 +449,25 @@ def _delta_by_programme(
 def _norm_product(network: LayeredNetwork, of_input: int) -> float:
     """Product of the spectral norms of the weights and of the largest slopes."""
     if not network.layers:
-        return abs(float(network.weights[of_input]))
-    column = network.layers[0].weights.astype(float)[:, of_input]
-    product = float(np.linalg.norm(column))
+        return abs(nearest_float(network.weights[of_input]))
+    factors = [_norm(network.layers[0].weights[:, of_input : of_input + 1])]
     for place, layer in enumerate(network.layers):
         if place:
-            product *= float(np.linalg.norm(layer.weights.astype(float), 2))
-        product *= max(abs(float(s)) for unit in layer.units for s in unit.slopes)
-    return product * float(np.linalg.norm(network.weights.astype(float)))
+            factors.append(_norm(layer.weights))
+        factors.append(
+            max(abs(Fraction(s)) for unit in layer.units for s in unit.slopes)
+        )
+    factors.append(_norm(network.weights[None]))
+    return nearest_float(math.prod(factors))
+
+
+def _norm(matrix: np.ndarray) -> Fraction:
+    """The spectral norm of a matrix whose numbers may be of any size."""
+    numbers = rational(matrix)
+    size = max((abs(x) for x in numbers.ravel()), default=Fraction(0))
+    if not size:
+        return size
+    return size * Fraction(float(np.linalg.norm(as_floats(numbers / size), 2)))
 
 
 def _placed(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from relu_options.errors import VerificationError
-from relu_options.payoffs.numbers import is_exact
+from relu_options.payoffs.numbers import as_floats, is_exact, nearest_float
 from relu_options.verification.bounds import ranges_on
 from relu_options.verification.domain import Domain, DomainLike, domain_of
 from relu_options.verification.exact import ExactNetwork
@@ -300,18 +300,18 @@ def _plain(network: LayeredNetwork) -> LayeredNetwork:
         network,
         layers=layers,
         weights=_floats(network.weights),
-        bias=float(bias) if exactly else bias,
+        bias=nearest_float(bias) if exactly else bias,
     )
 
 
 def _floats(array: np.ndarray) -> np.ndarray:
     """As floats if nothing is lost."""
     if is_exact(array) and all(_is_float(Fraction(x)) for x in array.ravel()):
-        return array.astype(float)
+        return as_floats(array)
     return array
 
 
 def _is_float(number: Fraction) -> bool:
     """Whether a rational is a finite float."""
-    value = float(number)
+    value = nearest_float(number)
     return math.isfinite(value) and Fraction(value) == number

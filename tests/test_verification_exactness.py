@@ -1,0 +1,187 @@
+"""No false verdict: networks that are hard on arithmetic, against exact regions."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from linear_regions import linear_regions, margins, slope_range
+
+from relu_options.errors import VerificationError
+from relu_options.verification import (
+    Counterexample,
+    Proof,
+    Unknown,
+    delta_bound,
+    layered,
+    simplify,
+    verify_no_arbitrage,
+)
+
+BOXES = [(0.5, 1.5), (0.25, 1.0), (-0.5, 0.5), (0.0, 2.0)]
+ACTIVATIONS = ["relu", "relu", "relu", "leaky", "clipped"]
+UNITS = {"relu": {}, "leaky": {"alpha": 0.125}, "clipped": {"width": 0.5}}
+SHAPES = {1: [5, 3, 2], 2: [5, 3, 2], 3: [4, 2, 2], 4: [3, 2, 1]}
+"""Units of each layer in networks of one, two and three layers, by inputs."""
+
+
+def hard_numbers(rng, kind, shape):
+    """Weights of one kind."""
+    if kind == "integers":
+        return rng.integers(-2, 3, shape).astype(float)
+    if kind == "wide":
+        return rng.choice([-1.0, 0.0, 1.0], shape) * 2.0 ** rng.integers(
+            -600, 601, shape
+        )
+    if kind == "subnormal":
+        return rng.integers(-2, 3, shape) * 2.0 ** rng.choice([-1074, -1060, 0], shape)
+    return rng.normal(size=shape)
+
+
+def hard_network(rng, inputs, kinds=("integers", "normal", "wide", "subnormal")):
+    """Coincident and bordering hinges, copies, zero rows; weights of any size."""
+    depth = int(rng.integers(1, 4))
+    sizes = [inputs, *[SHAPES[inputs][depth - 1]] * depth, 1]
+    low, high = np.array(BOXES[:inputs]).T
+    kind = rng.choice(kinds)
+    arrays = []
+    for fan_in, fan_out in pairwise(sizes):
+        mixed = rng.choice(["integers", kind])
+        weights = hard_numbers(rng, mixed, (fan_out, fan_in))
+        biases = hard_numbers(rng, mixed, fan_out)
+        if fan_out > 1:
+            for k in range(fan_out):
+                what = rng.integers(8)
+                if what == 0:  # a zero row
+                    weights[k] = 0.0
+                elif what == 1:  # a copy of another unit, perhaps turned round
+                    other, factor = rng.integers(fan_out), rng.choice([-2.0, -1.0, 1.0])
+                    weights[k], biases[k] = (
+                        factor * weights[other],
+                        factor * biases[other],
+                    )
+                elif what == 2 and not arrays:  # through a corner of the box
+                    corner = np.where(rng.integers(2, size=fan_in), low, high)
+                    biases[k] = -weights[k] @ corner
+                elif what == 3 and not arrays:  # along a face of the box
+                    axis = rng.integers(fan_in)
+                    weights[k] = np.where(np.arange(fan_in) == axis, weights[k], 0.0)
+                    biases[k] = -weights[k, axis] * rng.choice([low[axis], high[axis]])
+                elif what == 4:  # a kink at zero
+                    biases[k] = 0.0
+        arrays.append((weights, biases))
+    activation = rng.choice(ACTIVATIONS)
+    return layered(arrays, activation=activation, **UNITS[activation])
+
+
+def check_verdict(network, box, truth, tally):
+    """Every margin is the reference's, to its tolerance, and trades are exact."""
+    verdict = verify_no_arbitrage(network, box, time_limit=20.0)
+    assert isinstance(verdict, Proof | Counterexample | Unknown)
+    refuted = {}
+    if isinstance(verdict, Counterexample):
+        refuted = {found.condition: found for found in (verdict, *verdict.further)}
+    decided = {margin.condition: margin for margin in verdict.margins}
+    for name, least in truth.items():
+        if name not in decided:
+            tally["unknown"] += 1
+            continue
+        tally["agree"] += 1
+        margin = decided[name]
+        value = Fraction(margin.value)
+        if name in refuted:
+            assert least <= value < 0, (name, margin, least)
+            check_trade(network, refuted[name])
+        else:
+            assert least >= -Fraction(margin.tolerance), (name, margin, least)
+            assert value >= -Fraction(margin.tolerance)
+        if len(box) < 3:
+            assert margin.tolerance == 0.0
+            if name != "convex" or least < 0:  # facets without a jump count or not
+                assert value - least <= abs(least) * Fraction(1, 2**32)
+    return verdict
+
+
+def check_trade(network, found):
+    """It costs less than nothing at prices that are the network's."""
+    assert found.cost < 0
+    others = [Fraction(x) for x in found.others.values()]
+    for leg, (strike, price) in enumerate(
+        zip(found.strikes, found.prices, strict=True)
+    ):
+        time = [] if found.times is None else [found.times[leg]]
+        assert network.exact([strike, *time, *others]) == price
+
+
+def check_slopes(network, box, regions, tally):
+    """The range of slopes is the reference's; exactly with one input or two."""
+    for axis in range(len(box)):
+        try:
+            bound = delta_bound(network, box, of_input=axis, time_limit=20.0)
+        except VerificationError:
+            tally["unknown"] += 1
+            continue
+        low, high = slope_range(regions, axis)
+        room = Fraction(bound.tolerance)
+        assert low <= bound.low <= low + room, (axis, bound, low, high)
+        assert high - room <= bound.high <= high, (axis, bound, low, high)
+        assert max(-low, high) - room <= bound.lipschitz
+        tally["agree"] += 1
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_hard_networks_get_no_false_verdict(inputs):
+    """Of one input and two: margins and slopes are those of the reference."""
+    tally = {"agree": 0, "unknown": 0}
+    for seed in range(60):
+        rng = np.random.default_rng([inputs, seed])
+        network, box = hard_network(rng, inputs), BOXES[:inputs]
+        check_verdict(network, box, margins(network, box), tally)
+        check_slopes(network, box, linear_regions(network, box), tally)
+    assert tally["unknown"] == 0
+
+
+def test_what_underflows_is_not_taken_for_zero():
+    """Slope 1 through 2**-1200, which no float holds: f(1) = 0 and f(1.5) = 1/2."""
+    tiny = 2.0**-600
+    network = [
+        ([[1, 0], [tiny, 0]], [-1, 0]),
+        ([[1, 0], [0, -tiny]], [0, 0]),
+        ([[1, 0], [0, 1 / tiny]], [0, 0]),
+        ([[1, 1 / tiny]], [0]),
+    ]
+    domain = {"strike": (0.5, 1.5), "time": (0.5, 1.5)}
+    found = verify_no_arbitrage(network, domain, conditions=["decreasing"])
+    assert isinstance(found, Counterexample)
+    assert found.amount == 1
+    bound = delta_bound(network, domain)
+    assert (bound.low, bound.high) == (0, 1)
+    simple = simplify(network, domain)
+    assert simple.exact([Fraction(3, 2), 1]) == Fraction(1, 2)
+
+
+def test_an_intrinsic_value_that_underflows_is_a_bound():
+    """A price of 0 is below D (F - K) of 1e-400."""
+    network = [([[0.0, 0.0]], [0.0]), ([[1.0]], [0.0])]
+    domain = {"strike": (0.0, 1e-200), "time": (0.5, 1.5)}
+    found = verify_no_arbitrage(
+        network, domain, conditions="bounds", forward=1e-200, discount_factor=1e-200
+    )
+    assert isinstance(found, Counterexample)
+    assert found.cost < 0
+
+
+def test_what_overflows_is_decided():
+    """Slopes of 2**1200, which no float holds, in tables and messages too."""
+    huge = 2.0**600
+    network = [([[huge, 0.0], [1.0, 0.0]], [-huge, 0.0]), ([[huge, -1.0]], [0.0])]
+    domain = {"strike": (0.5, 1.5), "time": (0.5, 1.5)}
+    found = verify_no_arbitrage(network, domain)
+    assert isinstance(found, Counterexample)
+    assert {trade.condition for trade in (found, *found.further)} >= {"decreasing"}
+    margins_ = found.to_frame()["margin"]
+    assert margins_["decreasing"] == -np.inf
+    assert "inf" in repr(found.further[0]) or "inf" in repr(found)
+    bound = delta_bound(network, domain)
+    assert (bound.low, bound.high) == (-1, Fraction(huge) ** 2 - 1)
+    assert "to inf" in repr(bound)
