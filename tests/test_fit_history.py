@@ -1,11 +1,14 @@
 """Fits of many dates: the same whoever makes them, and whatever interrupts them."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,11 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from test_files import contents
+from test_history import DAMAGED, damages
 
 import relu_options as ro
+from relu_options.files import sealed_json
 from relu_options.fitting import history as fitting
 from relu_options.fitting.history import FittedHistory, fit_history, fit_stored
 from relu_options.market_data.bundled import bundled_history
@@ -67,11 +73,6 @@ def folder(history, tmp_path_factory):
     path = tmp_path_factory.mktemp("fits")
     fit_history(history, output=path, **OPTIONS)
     return path
-
-
-def contents(path):
-    """Every file of a folder, hidden ones too, with its bytes."""
-    return {one.name: one.read_bytes() for one in path.iterdir()}
 
 
 def test_a_fitted_history_is_a_mapping_from_dates_to_surfaces(history, folder):
@@ -266,14 +267,14 @@ import sys, time
 from relu_options.fitting import history as fitting
 from relu_options.market_data.history import ChainHistory
 
-write_whole = fitting.write_whole
+keep = fitting.FittedHistory._keep
 
-def slowly(path, content):
-    write_whole(path, content)
+def slowly(*arguments):
+    keep(*arguments)
     time.sleep(0.5)  # for the test to kill this in the middle
 
 if __name__ == "__main__":
-    fitting.write_whole = slowly
+    fitting.FittedHistory._keep = slowly
     history, output, jobs = ChainHistory(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     fitting.fit_history(history, output=output, n_jobs=jobs, kinks=24)
 """
@@ -354,6 +355,173 @@ def test_a_folder_holds_fits_of_one_kind(history, folder):
     assert options["underlying"] == "SIM"
 
 
+def copy_of(folder, path):
+    """A folder with the same files."""
+    return Path(shutil.copytree(folder, path))
+
+
+def test_no_damage_of_a_fit_is_read_as_something_else(folder, tmp_path, rng):
+    """A file with a bit flipped is named, or nothing that is read of it changes."""
+    damaged = copy_of(folder, tmp_path / "fits")
+
+    def read(name):
+        fitted = FittedHistory(damaged)
+        try:
+            if name == "_options.json":
+                return fitted._document(name)
+            if "failed" in name:
+                return fitted.failures.to_csv()
+            return fitted["2025-01-10"].to_json(), fitted.to_frame().to_csv()
+        except ValueError as error:
+            return f"{error}".startswith(f"{damaged / name} cannot be read: ")
+
+    for name in ("2025-01-10.json", "2025-01-08.failed.json", "_options.json"):
+        expected, content = read(name), (damaged / name).read_bytes()
+        found = []
+        for changed in damages(content, rng, DAMAGED // 3):
+            (damaged / name).write_bytes(changed)
+            found.append(read(name))
+        assert [one for one in found if one is not True and one != expected] == []
+        assert found.count(True) > 0.9 * len(found)
+        (damaged / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"format": "relu', "weights", "newer"])
+def test_a_damaged_fit_is_named_and_fitted_again(damage, history, folder, tmp_path):
+    output = copy_of(folder, tmp_path / "fits")
+    path = output / "2025-01-10.json"
+    document = json.loads(path.read_text())
+    if damage == "weights":
+        damage = json.dumps(document | {"weights": []}).encode()
+    if damage == "newer":
+        document["source"] = "of another chain"
+        damage = sealed_json(document | {"format": "relu_options.PriceSurface/9"})
+        path.write_text(damage)
+    else:
+        path.write_bytes(damage)
+    again = "2025-01-10.json cannot be read: .*`fit_history` with this folder"
+    with pytest.raises(ValueError, match=again):
+        FittedHistory(output)["2025-01-10"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit_history(history, output=output, **OPTIONS)
+    told = [str(one.message) for one in caught if "2025-01-10" in str(one.message)]
+    if not isinstance(damage, str):
+        (message,) = told
+        assert message.endswith("fits its date again, as is done now")
+    assert contents(output) == contents(folder)
+
+
+def test_a_process_killed_between_two_files_is_resumed(history, folder, tmp_path):
+    """An older failure beside a surface, or the other way round, is replaced."""
+    output = copy_of(folder, tmp_path / "fits")
+    older = sealed_json({"source": "older", "error": "QuoteError", "reason": "no"})
+    (output / "2025-01-10.failed.json").write_text(older)
+    fit_history(history, output=output, **OPTIONS)
+    assert contents(output) == contents(folder)
+    newer = json.loads((output / "2025-01-10.json").read_text())
+    text = sealed_json(newer | {"source": "older"})
+    (output / "2025-01-08.json").write_text(text)
+    fit_history(history, output=output, **OPTIONS)
+    assert contents(output) == contents(folder)
+
+
+def test_a_folder_that_lost_or_damaged_its_options_is_refused(
+    history, folder, tmp_path
+):
+    output = copy_of(folder, tmp_path / "fits")
+    options = output / "_options.json"
+    options.write_text(options.read_text().replace("24", "25"))
+    with pytest.raises(ValueError, match=r"_options\.json cannot be .*restore it"):
+        fit_history(history, output=output, **OPTIONS)
+    options.unlink()
+    with pytest.raises(ValueError, match=r"not _options\.json, .*restore it, choose"):
+        fit_history(history, output=output, **OPTIONS)
+
+
+def test_what_is_no_fit_is_passed_over_and_folders_are_named(history, folder, tmp_path):
+    output = copy_of(folder, tmp_path / "fits")
+    (output / "2025-99-99.json").write_text("{}")
+    (output / "0000000000.json").write_text("{}")
+    (output / "2025-01-06 copy.json").write_text("{}")
+    assert FittedHistory(output).dates.equals(FittedHistory(folder).dates)
+    (output / "2025-01-10.json").unlink()
+    (output / "2025-01-10.json").mkdir()
+    with pytest.raises(ValueError, match=r"2025-01-10\.json cannot be .*director"):
+        FittedHistory(output)["2025-01-10"]
+    with (
+        pytest.warns(UserWarning, match=r"2025-01-10\.json cannot be read"),
+        pytest.raises(OSError, match=r"not written, .*2025-01-10\.json"),
+    ):
+        fit_history(history, output=output, **OPTIONS)
+
+
+def test_a_full_disk_stops_the_fit_and_is_told(history, folder, tmp_path, monkeypatch):
+    output = tmp_path / "fits"
+    dates = ["2025-01-06", "2025-01-07"]
+    fit_history(history, dates=dates, output=output, **OPTIONS)
+    before = contents(output)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("relu_options.files.os.fsync", full)
+        with pytest.raises(OSError, match=r"No space left .*2025-01-08\.failed\.json"):
+            fit_history(history, output=output, **OPTIONS)
+    assert contents(output) == before
+    fit_history(history, output=output, **OPTIONS)
+    assert contents(output) == contents(folder)
+
+
+TOGETHER = """
+import sys, time
+from pathlib import Path
+from relu_options.fitting.history import fit_history
+from relu_options.market_data.history import ChainHistory
+
+history, start, me = ChainHistory(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+fit_history(history, dates=history.dates[:1], kinks=24)  # compiled
+for place, output in enumerate(sys.argv[4:]):
+    (start / f"{place} {me}").touch()
+    while len(list(start.glob(f"{place} *"))) < 2:
+        time.sleep(0.001)
+    smoothing = "auto" if place or me == "first" else 0.5
+    try:
+        fit_history(history, output=output, kinks=24, smoothing=smoothing)
+        print(smoothing)
+    except ValueError as error:
+        print("fitted otherwise" in str(error))
+"""
+
+
+def test_two_processes_fit_into_one_folder(history, folder, tmp_path):
+    """With the same options to the same bytes; of two with others, one is told."""
+    expected = contents(folder)
+    rounds = [tmp_path / "others", *(tmp_path / str(place) for place in range(2))]
+    command = [sys.executable, "-c", TOGETHER, str(history.path), str(tmp_path)]
+    running = [
+        subprocess.Popen([*command, me, *map(str, rounds)], stdout=subprocess.PIPE)
+        for me in ("first", "second")
+    ]
+    while any(process.poll() is None for process in running):
+        for output in rounds:  # what can be read is whole, at any time
+            FittedHistory(output).to_frame()
+            assert set(FittedHistory(output).failures["error"]) <= {"QuoteError"}
+        time.sleep(0.01)
+    lines = [process.communicate()[0].decode().split() for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    (told,) = {line[0] for line in lines} - {"True"}
+    assert {line[0] for line in lines} == {told, "True"}
+    assert [line[1:] for line in lines] == [["auto"] * 2] * 2
+    if told != "auto":
+        folder = tmp_path / "one"
+        fit_history(history, output=folder, smoothing=float(told), **OPTIONS)
+    assert contents(rounds.pop(0)) == contents(folder)
+    for output in rounds:
+        assert contents(output) == expected
+
+
 def test_a_worker_that_dies_is_told_of(history, tmp_path):
     class Dying(Executor):
         def submit(self, function, /, *args, **kwargs):
@@ -401,9 +569,9 @@ def test_the_picture_shows_the_maturities_there_are_and_gaps(folder, tmp_path):
     for name, value in {"2025-01-06": 0.2, "2025-01-08": 0.3}.items():
         statistics = dict.fromkeys(fitting._STATISTICS, 0.0)
         statistics |= {"volatility_30d": value, "volatility_91d": None}
-        text = json.dumps({"statistics": statistics})
+        text = sealed_json({"statistics": statistics})
         (tmp_path / f"{name}.json").write_text(text)
-    failed = json.dumps({"error": "QuoteError", "reason": "no"})
+    failed = sealed_json({"error": "QuoteError", "reason": "no"})
     (tmp_path / "2025-01-07.failed.json").write_text(failed)
     lines = {line.get_label(): line for line in FittedHistory(tmp_path).plot().lines}
     assert set(lines) == {"7 days", "30 days", "182 days", "365 days"}

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import gzip
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,17 +16,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from test_files import contents, flipped
 
 from relu_options.errors import QuoteError
-from relu_options.market_data import OptionChain, bundled_chain, read_chain
+from relu_options.market_data import (
+    OptionChain,
+    bundled_chain,
+    read_chain,
+    stored_chain,
+)
 from relu_options.market_data.bundled import bundled_history
-from relu_options.market_data.history import ChainHistory, trade_date, write_whole
+from relu_options.market_data.history import ChainHistory, trade_date
 from relu_options.market_data.stored_chain import (
     PARTS,
     StoredChain,
     encode_chain,
     part_name,
-    read_header,
     underlying_folder,
     underlying_of,
 )
@@ -332,12 +338,6 @@ class TestReaders:
         assert set(counts["underlying"]) == {"BRK/B", "SPX"}
 
 
-def contents(folder):
-    """Every file of a folder, hidden ones too, with its bytes."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_the_same_chain_again_changes_nothing(file_format, tmp_path):
     history = three_days(tmp_path, file_format=file_format)
@@ -422,16 +422,86 @@ def test_several_underlyings_are_told_apart(tmp_path):
         apple["2025-03-19"]
 
 
-@pytest.mark.parametrize("name", ["BRK/B", "SPX^", "a=b", "..", "É & co", None])
-def test_any_name_is_a_folder_and_back(name, tmp_path):
-    folder = underlying_folder(name)
-    assert "/" not in folder
-    assert underlying_of(folder) == name
-    history = ChainHistory(tmp_path)
-    history.append(chain_of("2025-03-14", underlying=name))
-    assert history.underlyings == [name]
-    assert history["2025-03-14"].underlying == name
-    assert [path.parent for path in tmp_path.rglob("date=*")] == [tmp_path / folder]
+NAMES = [
+    "BRK/B",
+    "SPX^",
+    "a=b",
+    "..",
+    ".",
+    "BRK.",
+    "../../etc",
+    "C:\\nul",
+    "É & co",
+    "100%",
+    "%2F",
+    "__HIVE_DEFAULT_PARTITION__",
+    "__hive_default_partition__",
+    "_splits.csv",
+    "spx",
+    "SPX",
+    "NULL",
+    "nan",
+    " SPX",
+    "日経225",
+    "X" * 244,
+]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_any_name_is_a_folder_and_back(file_format, tmp_path):
+    """All in one history, each as other readers of such folders decode it."""
+    history = ChainHistory(tmp_path, file_format=file_format)
+    for place, name in enumerate([*NAMES, None]):
+        chain = chain_of("2025-03-14", underlying="SPX", underlying_price=100.0 + place)
+        rows = chain.rows.assign(underlying=pd.Series([name] * 4, dtype="str"))
+        history.append(dataclasses.replace(chain, rows=rows))
+    assert history.underlyings == [*sorted(NAMES), None]
+    for place, name in enumerate(NAMES):
+        chain = history.of(name)["2025-03-14"]
+        assert chain.underlying == name
+        assert chain.table["underlying_price"].iloc[0] == 100.0 + place
+    folders = {path.parent.parent for path in tmp_path.rglob("part.*")}
+    assert len({path.name.casefold() for path in folders}) == len(NAMES) + 1
+    if file_format == "parquet":
+        dataset = pytest.importorskip("pyarrow.dataset")
+        table = dataset.dataset(tmp_path, format="parquet", partitioning="hive")
+        found = set(table.to_table()["underlying"].to_pylist())
+        # pyarrow takes a missing name for one that is spelled as Hive's.
+        assert found == {*NAMES, None} - {"__HIVE_DEFAULT_PARTITION__"}
+
+
+def test_names_of_folders_are_told_apart_whatever_the_case(rng):
+    """Names drawn at random, in which capitals, dots and percent signs abound."""
+    letters = "aAbB._%=/é0 ßİ\u0301\U0001f600\x00"
+    draws = (rng.integers(len(letters), size=rng.integers(1, 6)) for _ in range(3000))
+    names = {"".join(letters[place] for place in draw) for draw in draws}
+    folders = {underlying_folder(name): name for name in names}
+    assert len({folder.casefold() for folder in folders}) == len(names)
+    assert {folder: underlying_of(folder) for folder in folders} == folders
+    safe = re.compile(r"underlying=[A-Z0-9_~%.-]*[A-Z0-9_~-]")
+    assert all(safe.fullmatch(folder) for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "'' of 0 characters cannot name a folder"),
+        ("X" * 245, "of 245 characters cannot name a folder, which has room for 1 to"),
+        ("x" * 82, "of 82 characters cannot name a folder"),
+        ("\udc80", "is no text"),
+    ],
+)
+def test_names_that_no_folder_can_have_are_refused(name, message):
+    with pytest.raises(QuoteError, match=message):
+        underlying_folder(name)
+
+
+@pytest.mark.parametrize("folder", ["spx", "SPX%2f", "A B", "%FF", ""])
+def test_folders_that_are_not_of_an_underlying_are_named(folder, tmp_path):
+    history = three_days(tmp_path)
+    (tmp_path / f"underlying={folder}").mkdir()
+    with pytest.raises(QuoteError, match=f"'underlying={folder}' of a history is not"):
+        _ = history.underlyings
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -458,14 +528,144 @@ def test_a_damaged_file_is_named(file_format, damage, tmp_path):
     assert_same_chain(history["2025-03-17"], chain_of("2025-03-17"))
 
 
+def read_of(history, kind):
+    """All that a history says from the files of a kind, as text; or why it does not."""
+    try:
+        if kind in TABLES:
+            return pd.DataFrame(getattr(history, kind[1:])).to_csv()
+        (chain,) = history.scan()
+        prices = history.underlying_prices.to_csv()
+        return f"{chain.rows.to_csv()} {chain.codes} {chain!r} {history!r} {prices}"
+    except QuoteError as error:
+        return error
+
+
+DAMAGED = 100  # files of each kind; 2,000 have been tried
+TABLES = ("_splits", "_settlement_prices", "_underlying_prices", "_calendar")
+
+
+def damages(content, rng, count):
+    """Copies of a file with a bit flipped, and a few cut, overwritten or emptied."""
+    for _ in range(count):
+        yield flipped(content, rng)
+    for place in rng.integers(0, len(content), count // 10):
+        yield content[:place]
+        yield content[:place] + rng.bytes(20) + content[place + 20 :]
+    yield from (b"", b"\n", b"#", b"\x00" * len(content))
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, *TABLES])
+def test_no_damage_is_read_as_something_else(kind, tmp_path, rng):
+    """A file with a bit flipped is named, or nothing that is read of it changes."""
+    history = ChainHistory(tmp_path, file_format="csv" if kind in TABLES else kind)
+    history.append(chain_of("2025-03-14"))
+    history.write_splits({"2025-03-17": 2.0})
+    price = {"expiry": ["2025-04-18"], "settlement": ["AM"], "price": [99.25]}
+    history.write_settlement_prices(pd.DataFrame(price))
+    history.write_underlying_prices({"2025-03-17": 7.5, "2025-03-18": 8.0})
+    history.write_calendar(["2025-03-14", "2025-03-17"])
+    expected = read_of(history, kind)
+    assert isinstance(expected, str)
+    path = next(tmp_path.rglob(f"{kind}.csv" if kind in TABLES else "part.*"))
+    content = path.read_bytes()
+    seen = {True: 0, False: 0}
+    for damaged in damages(content, rng, DAMAGED):
+        path.write_bytes(damaged)
+        found = read_of(history, kind)
+        if isinstance(found, QuoteError):
+            assert path.relative_to(tmp_path).as_posix() in str(found)
+        else:
+            assert found == expected
+        seen[isinstance(found, QuoteError)] += 1
+    assert seen[True] > 0.9 * sum(seen.values())
+
+
+@pytest.mark.skipif(pa is None, reason="needs pyarrow")
+def test_other_readers_can_check_the_pages_of_a_file(tmp_path, rng):
+    """Flips beside the footer are found by pyarrow, which knows of no digest."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    content = encode_chain(bundled_chain(), "parquet")
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    pages, rest = content[:-footer], content[-footer:]
+    expected = bundled_chain().rows["bid"].to_numpy()
+    for _ in range(30):
+        path = tmp_path / "part.parquet"
+        path.write_bytes(flipped(pages, rng) + rest)
+        try:
+            table = parquet.read_table(path, page_checksum_verification=True)
+        except (OSError, ValueError, NotImplementedError):
+            continue
+        np.testing.assert_array_equal(table["bid"].to_numpy(), expected)
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_damaged_header_is_named(file_format, tmp_path):
     history = three_days(tmp_path, file_format=file_format)
     path = tmp_path / part_name("SPX", "2025-03-17", file_format)
-    assert read_header(path)["underlying_price"] == 100.5
+    assert history.stored("2025-03-17").header()["underlying_price"] == 100.5
     path.write_bytes(path.read_bytes()[:30])
     with pytest.raises(QuoteError, match=r"part.* cannot be read: .*overwrite"):
         repr(history)
+
+
+def test_a_file_of_another_version_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_chain, "FORMAT", "relu_options.OptionChain/2")
+    history = three_days(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(QuoteError, match=r"part.* format 'relu_options.OptionChain/1'"):
+        history["2025-03-17"]
+
+
+def test_folders_in_the_place_of_files_are_named(tmp_path):
+    history = three_days(tmp_path)
+    underlying = tmp_path / underlying_folder("SPX")
+    (underlying / "date=2025-03-18" / "part.parquet").mkdir(parents=True)
+    assert "2025-03-18" in history
+    with pytest.raises(QuoteError, match=r"date=2025-03-18/part.parquet is a folder"):
+        history["2025-03-18"]
+    (underlying / "_splits.csv").mkdir()
+    with pytest.raises(QuoteError, match=r"_splits.csv cannot be read: .*directory"):
+        _ = history.splits
+
+
+@pytest.mark.parametrize("name", ["date=2025-3-18", "date=2025-02-30", "date=soon"])
+def test_folders_that_are_not_of_a_date_are_named(name, tmp_path):
+    history = three_days(tmp_path)
+    (tmp_path / underlying_folder("SPX") / name).mkdir()
+    with pytest.raises(QuoteError, match=f"{name} is not the folder of a date: .*move"):
+        _ = history.dates
+
+
+def test_tables_may_be_edited_by_hand_on_purpose(tmp_path):
+    history = three_days(tmp_path)
+    folder = tmp_path / underlying_folder("SPX")
+    (folder / "_splits.csv").write_text("date,ratio\n2025-03-19,2\n2025-03-17,0.5\n")
+    assert history.splits.tolist() == [0.5, 2.0]
+    history.write_underlying_prices({"2025-03-17": 7.5})
+    path = folder / "_underlying_prices.csv"
+    written = path.read_bytes()
+    path.write_bytes(written.replace(b"\n", b"\r\n"))
+    assert history.underlying_prices["2025-03-17"] == 7.5
+    edited = written.replace(b"7.5", b"7.6")
+    path.write_bytes(edited)
+    with pytest.raises(QuoteError, match=r"_underlying_prices.csv cannot be read: it "):
+        _ = history.underlying_prices
+    path.write_bytes(edited.partition(b"\n")[2])
+    assert history.underlying_prices["2025-03-17"] == 7.6
+    for text, message in {
+        "day,ratio\n2025-03-17,2\n": r"missing \['date'\]",
+        "date,ratio\n2025-03-17,2\n2025-03-17,3\n": "1 of 2 rows do not have a date",
+        "date,ratio\n2025-03-17,-2\n": "do not have a positive ratio",
+        "date,ratio\n2025-03-17,\n": "do not have a positive ratio",
+        "date,ratio\nsoon,2\n": "'soon' is not a date",
+        "date,ratio\n2025-03-17,two\n": "could not convert string to float",
+        "# the splits\ndate,ratio\n2025-03-17,2\n": "it has no digest",
+    }.items():
+        (folder / "_splits.csv").write_text(text)
+        with pytest.raises(
+            QuoteError, match=rf"_splits.csv cannot be read: .*{message}"
+        ):
+            _ = history.splits
 
 
 def test_a_missing_date_names_its_neighbours(tmp_path):
@@ -589,7 +789,7 @@ def test_gaps_are_the_expected_dates_without_a_chain(tmp_path):
         ),
         (
             {"expiry": ["2025-03-21"] * 2, "price": [1.0, 2.0]},
-            "1 of 2 rows do not have one price for an expiry",
+            "1 of 2 rows do not have an expiry and settlement of their own",
         ),
     ],
 )
@@ -656,8 +856,9 @@ def test_a_process_killed_while_appending_loses_nothing(moment, there, tmp_path)
     before = contents(tmp_path)
     run_killed(KILLED, tmp_path, moment, "csv")
     after = contents(tmp_path)
-    (left,) = after.keys() - before.keys()
+    left, lock = sorted(after.keys() - before.keys(), reverse=True)
     assert "/.part.csv.gz." in left
+    assert lock.endswith("/.lock")
     assert {name: after[name] for name in before} == before
     assert [f"{date:%Y-%m-%d}" for date in history] == dates
     assert len(list(history.scan())) == len(dates)
@@ -703,18 +904,6 @@ def test_an_import_that_was_killed_is_simply_run_again(tmp_path):
         history.append(chain)
         clean.append(chain)
     assert contents(tmp_path / "killed") == contents(tmp_path / "clean")
-
-
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    write_whole(tmp_path / "one.txt", b"first")
-
-    def full(*_):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr("relu_options.market_data.history.os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
-        write_whole(tmp_path / "one.txt", b"second")
-    assert contents(tmp_path) == {"one.txt": b"first"}
 
 
 def test_a_stored_chain_travels_without_its_folder(tmp_path):

@@ -2,13 +2,17 @@
 
 A worker is sent the file of a chain as bytes, so it needs neither the folder nor the
 disk that it lies on, and sends back text. The text does not depend on who made it: one
-worker or a hundred, in one go or killed and resumed, the bytes are the same.
+worker or a hundred, in one go or killed and resumed, the bytes are the same. So several
+processes may fit into one folder; a date that more of them come to is written again.
+
+Each file has a digest, so what was damaged is never read as something else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -20,7 +24,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,12 +32,13 @@ from tqdm import tqdm
 
 import relu_options
 from relu_options.errors import FitError
+from relu_options.files import check_seal, sealed_json, sole_writer
 from relu_options.fitting.curve import FitOptions, one_thread
 from relu_options.fitting.programme import NARROWEST
 from relu_options.fitting.surface import fit_surface
 from relu_options.fitting.workers import processes, worker_count
 from relu_options.market_data.clocks import as_date
-from relu_options.market_data.history import ChainHistory, nearest, write_whole
+from relu_options.market_data.history import ChainHistory, nearest
 from relu_options.market_data.stored_chain import StoredChain
 from relu_options.surfaces import PriceSurface
 
@@ -44,7 +49,9 @@ SHORT_JOB = 20  # dates that are fitted before a progress bar would be read
 AHEAD = 64  # dates that are with the workers at a time, some 50 kB each
 MATURITIES = (7, 30, 91, 182, 365)  # days, at which volatilities are kept
 FORMAT = "relu_options.FittedHistory/1"
+Read = TypeVar("Read")
 _OPTIONS, _FITTED, _FAILED = "_options.json", ".json", ".failed.json"
+_RESTORE = "restore it, choose another folder, or delete this one"
 _FAILURES = (ValueError, FitError, ArithmeticError, LookupError)
 """What can be wrong with the quotes of a date; else something is with the program."""
 
@@ -78,7 +85,8 @@ def fit_history(
             `JAX_COMPILATION_CACHE_DIR` to keep what was compiled.
         output: A folder to write to, one file a date. Dates that it has from the same
             chain are not fitted again: a run that was killed is simply started again.
-            Without it the surfaces are kept in memory, some 50 kB a date.
+            Those whose file is damaged are, with a warning that names it. Without it
+            the surfaces are kept in memory, some 50 kB a date.
         progress: Whether to show a bar, in a terminal; by default for long jobs.
         smoothing: As for `fit_surface`.
         kinks: Likewise.
@@ -89,9 +97,11 @@ def fit_history(
 
     Raises:
         ValueError: If an argument is out of range, there is no chain, there are several
-            underlyings, or `output` holds fits with other options.
+            underlyings, or `output` holds fits with other options, or with a
+            damaged note of them.
         KeyError: If a date of a list has no chain.
         BrokenExecutor: If a worker died, such as for lack of memory.
+        OSError: If `output` cannot be written to.
 
     Examples:
         >>> from relu_options.market_data.bundled import bundled_history
@@ -123,7 +133,7 @@ def fit_history(
 
         def tasks() -> Iterator[StoredChain]:
             for stored in map(history.stored, chosen):
-                if fitted._source(stored.date) == stored.digest:
+                if fitted._has(stored):
                     bar.update()
                 else:
                     yield stored
@@ -169,15 +179,14 @@ def fit_stored(stored: StoredChain, options: Mapping[str, Any]) -> Outcome:
         surface = fit_surface(stored.chain(), **options)
     except _FAILURES as error:
         reason = {"error": type(error).__name__, "reason": str(error)}
-        return Outcome(
-            stored.date, True, json.dumps({"source": stored.digest, **reason})
-        )
+        text = sealed_json({"source": stored.digest, **reason})
+        return Outcome(stored.date, True, text)
     except Exception as error:
         error.add_note(f"while fitting {stored.name}")
         raise
     document = json.loads(surface.to_json())
     document |= {"source": stored.digest, "statistics": _statistics(surface)}
-    return Outcome(stored.date, False, json.dumps(document))
+    return Outcome(stored.date, False, sealed_json(document))
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -191,7 +200,7 @@ class FittedHistory(Mapping[pd.Timestamp, PriceSurface]):
         folder: Where the files are; None if they are in memory.
 
     Raises:
-        ValueError: If the path is a file.
+        ValueError: If the path is a file, and when a file that is damaged is read.
 
     Examples:
         >>> import tempfile
@@ -229,24 +238,25 @@ class FittedHistory(Mapping[pd.Timestamp, PriceSurface]):
 
         Raises:
             KeyError: If there is none, saying why or naming the nearest dates.
+            ValueError: If its file is damaged.
         """
         day = as_date(date)
-        text = self._read(f"{day:%Y-%m-%d}{_FITTED}")
-        if text is not None:
-            return PriceSurface.from_json(text)
-        failed = self._read(f"{day:%Y-%m-%d}{_FAILED}")
+        surface = self._read(f"{day:%Y-%m-%d}{_FITTED}", PriceSurface.from_json)
+        if surface is not None:
+            return surface
+        failed = self._document(f"{day:%Y-%m-%d}{_FAILED}")
         if failed is not None:
-            reason = json.loads(failed)["reason"]
+            reason = failed["reason"]
             raise KeyError(f"{day:%Y-%m-%d} could not be fitted: {reason}")
         raise KeyError(f"no surface of {day:%Y-%m-%d}; {nearest(day, self.dates)}")
 
     @property
     def failures(self) -> pd.DataFrame:
         """The dates that could not be fitted: `error`, its kind, and `reason`."""
-        dates = self._dates(_FAILED)
-        documents = [self._document(f"{date:%Y-%m-%d}{_FAILED}") for date in dates]
+        documents = self._documents(_FAILED)
         columns = ["error", "reason"]
-        return pd.DataFrame(documents, index=dates, columns=columns, dtype="str")
+        rows = list(documents.values())
+        return pd.DataFrame(rows, _as_index(documents), columns, "str")
 
     def to_frame(self) -> pd.DataFrame:
         """One row per date: how it was fitted, and its volatilities at the money.
@@ -258,11 +268,10 @@ class FittedHistory(Mapping[pd.Timestamp, PriceSurface]):
             volatility; and `volatility_30d` and the like, at the forward, missing where
             no expiries are on both sides.
         """
-        dates = self.dates
-        documents = (self._document(f"{date:%Y-%m-%d}{_FITTED}") for date in dates)
-        columns = list(_STATISTICS)
-        rows = [document["statistics"] for document in documents]
-        return pd.DataFrame(rows, index=dates, columns=columns).astype(_STATISTICS)
+        documents = self._documents(_FITTED)
+        rows = [document["statistics"] for document in documents.values()]
+        table = pd.DataFrame(rows, _as_index(documents), list(_STATISTICS))
+        return table.astype(_STATISTICS)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw volatilities at the money of constant maturities; returns the Axes."""
@@ -289,27 +298,52 @@ class FittedHistory(Mapping[pd.Timestamp, PriceSurface]):
         else:
             names = [path.name for path in self.folder.glob(f"[0-9]*{ending}")]
         days = [name[:10] for name in names if name[10:] == ending]
-        return pd.DatetimeIndex(sorted(days), name="date").as_unit("us")
+        dates = pd.to_datetime(sorted(days), format="%Y-%m-%d", errors="coerce")
+        return _as_index(dates.dropna())
 
-    def _read(self, name: str) -> str | None:
-        """The text of a file, if there is one."""
-        if self.folder is None:
-            return self._texts.get(name)
-        path = self.folder / name
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+    def _documents(self, ending: str) -> dict[pd.Timestamp, dict[str, Any]]:
+        """What the files with an ending say, by date."""
+        found = {
+            date: self._document(f"{date:%Y-%m-%d}{ending}")
+            for date in self._dates(ending)
+        }
+        # Another process may have replaced one by the other kind.
+        return {date: one for date, one in found.items() if one is not None}
 
-    def _document(self, name: str) -> dict[str, Any]:
-        """What a file says; nothing if there is none."""
-        text = self._read(name)
-        return {} if text is None else json.loads(text)
+    def _document(self, name: str) -> dict[str, Any] | None:
+        """What a file says, if there is one."""
+        return self._read(name, json.loads)
 
-    def _source(self, date: pd.Timestamp) -> str | None:
-        """The fingerprint of the chain that a date was fitted to."""
-        for ending in (_FITTED, _FAILED):
-            document = self._document(f"{date:%Y-%m-%d}{ending}")
-            if document:
-                return document["source"]
-        return None
+    def _read(self, name: str, decode: Callable[[str], Read]) -> Read | None:
+        """What is decoded from the text of a file, if there is one."""
+        try:
+            if self.folder is None:
+                text = self._texts.get(name)
+            else:
+                text = (self.folder / name).read_text(encoding="utf-8")
+            if text is None:
+                return None
+            check_seal(text.rstrip().encode())
+            return decode(text)
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError, LookupError) as error:
+            again = "`fit_history` with this folder as `output` fits its date again"
+            remedy = _RESTORE if name == _OPTIONS else again
+            where = name if self.folder is None else self.folder / name
+            raise ValueError(f"{where} cannot be read: {error}; {remedy}") from error
+
+    def _has(self, stored: StoredChain) -> bool:
+        """Whether a date has been fitted to this very chain; warns of damage."""
+        day = f"{stored.date:%Y-%m-%d}"
+        try:
+            found = [self._document(day + ending) for ending in (_FITTED, _FAILED)]
+        except ValueError as error:
+            warnings.warn(f"{error}, as is done now", stacklevel=2)
+            return False
+        sources = [one["source"] for one in found if one is not None]
+        # A process that was killed in `_keep` may leave an older one of the other kind.
+        return sources == [stored.digest]
 
     def _keep(self, outcome: Outcome) -> None:
         """Keep what became of a date, in place of what was there."""
@@ -319,8 +353,9 @@ class FittedHistory(Mapping[pd.Timestamp, PriceSurface]):
         if self.folder is None:
             self._texts[kept] = outcome.text
             return
-        write_whole(self.folder / kept, f"{outcome.text}\n".encode())
-        (self.folder / other).unlink(missing_ok=True)
+        with sole_writer(self.folder) as write:
+            write(kept, f"{outcome.text}\n".encode())
+            (self.folder / other).unlink(missing_ok=True)
 
     def _require_options(self, underlying: str | None, options: FitOptions) -> None:
         """Note how the folder's surfaces are fitted, or raise if it is otherwise."""
@@ -332,8 +367,22 @@ class FittedHistory(Mapping[pd.Timestamp, PriceSurface]):
             "underlying": underlying,
             **asdict(options),
         }
+        if not self._are_noted(asked):
+            with sole_writer(self.folder) as write:
+                if not self._are_noted(asked):  # still
+                    write(_OPTIONS, f"{sealed_json(asked)}\n".encode())
+
+    def _are_noted(self, asked: dict[str, Any]) -> bool:
+        """Whether these options are noted in the folder; raises if others are."""
         there = self._document(_OPTIONS)
-        differs = [name for name in asked if there and there.get(name) != asked[name]]
+        if there is None:
+            if len(self._dates(_FITTED)) or len(self._dates(_FAILED)):
+                raise ValueError(
+                    f"{self.folder} holds surfaces, but not {_OPTIONS}, the note of "
+                    f"how they were fitted; {_RESTORE}"
+                )
+            return False
+        differs = [name for name in asked if there.get(name) != asked[name]]
         if differs:
             shown = ", ".join(
                 f"{name} {there.get(name)!r} for {asked[name]!r}" for name in differs
@@ -342,8 +391,7 @@ class FittedHistory(Mapping[pd.Timestamp, PriceSurface]):
                 f"{self.folder} holds surfaces that were fitted otherwise: {shown}; "
                 "choose another folder, or delete this one"
             )
-        if not there:
-            write_whole(self.folder / _OPTIONS, f"{json.dumps(asked)}\n".encode())
+        return True
 
 
 _STATISTICS = {
@@ -355,6 +403,11 @@ _STATISTICS = {
     "volatility_error": "float64",
 } | {f"volatility_{days}d": "float64" for days in MATURITIES}
 """Columns of `FittedHistory.to_frame`, with their dtypes."""
+
+
+def _as_index(dates: Iterable[pd.Timestamp]) -> pd.DatetimeIndex:
+    """Dates as an index, in their order."""
+    return pd.DatetimeIndex(list(dates), name="date").as_unit("us")
 
 
 def _statistics(surface: PriceSurface) -> dict[str, float | None]:

@@ -7,14 +7,20 @@ pyarrow the parts are gzipped CSV. Tables of splits, settlement prices, underlyi
 prices and expected dates lie beside the dates, under names that those readers pass
 over.
 
-Files appear whole or not at all: each is written beside its place under a hidden name,
-then moved there.
+Processes may append and read at a time: files appear whole or not at all, and of two
+that append other chains of one date, one is told. A file that was damaged is named
+when it is read, and never taken for another.
+
+The tables may be edited, or added, by hand. Their first line, a comment, holds a
+digest, with which they differ then: whoever means the change deletes that line.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import os
-import uuid
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -25,6 +31,7 @@ import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
+from relu_options.files import UNSEALED, check_seal, seal, sole_writer
 from relu_options.market_data.chain import OptionChain
 from relu_options.market_data.clocks import (
     COIN_SETTLEMENT,
@@ -37,14 +44,22 @@ from relu_options.market_data.stored_chain import (
     StoredChain,
     encode_chain,
     part_name,
-    read_header,
     underlying_folder,
     underlying_of,
 )
 
 _SPLITS, _SETTLEMENT_PRICES = "_splits.csv", "_settlement_prices.csv"
 _UNDERLYING_PRICES, _CALENDAR = "_underlying_prices.csv", "_calendar.csv"
-_KINDS = {"date": "datetime64[us]", "expiry": "datetime64[us]", "settlement": "str"}
+# Columns of the tables: those that a row is known by, and its positive number.
+_COLUMNS = {
+    _SPLITS: (["date"], ["ratio"]),
+    _UNDERLYING_PRICES: (["date"], ["underlying_price"]),
+    _SETTLEMENT_PRICES: (["expiry", "settlement"], ["price"]),
+    _CALENDAR: (["date"], []),
+}
+_OWN = {"date": "a date", "expiry": "an expiry and settlement"}
+_DAY = re.compile(r"date=\d{4}-\d\d-\d\d")
+_TRIES = 5  # to read a file that another process replaces by one of another name
 _SHOWN = 3  # dates or names in a message
 
 
@@ -111,9 +126,7 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         if self.underlying is not None:
             found: list[str | None] = [self.underlying]
         else:
-            found = [
-                underlying_of(one.name) for one in _folders(self.path, "underlying")
-            ]
+            found = [underlying_of(name) for name in _folders(self.path, "underlying")]
         found = [name for name in found if any(self._parts(name))]
         return sorted(found, key=lambda name: (name is None, name or ""))
 
@@ -121,7 +134,7 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
     def dates(self) -> pd.DatetimeIndex:
         """The dates that have a chain, in order: trade dates without time and zone."""
         return _as_index(
-            date for name in self.underlyings for date, _ in self._parts(name)
+            date for name in self.underlyings for date in self._parts(name)
         )
 
     def __len__(self) -> int:
@@ -162,10 +175,10 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         """
         day = as_date(date)
         names = self.underlyings
-        part = self._part(self._one_underlying(), day) if names else None
-        if part is None:
+        stored = self._stored(self._one_underlying(), day) if names else None
+        if stored is None:
             raise KeyError(f"no chain of {day:%Y-%m-%d}; {nearest(day, self.dates)}")
-        return self._read(part)
+        return stored
 
     def append(
         self, chain: OptionChain, overwrite: bool = False, date: object = None
@@ -174,7 +187,8 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
 
         The file appears whole or not at all, whatever interrupts the writing. To append
         the same chain again changes nothing, so an import that was interrupted is
-        simply run again.
+        simply run again. Of two processes that append to one date, the second finds
+        the chain of the first.
 
         Args:
             chain: The chain.
@@ -187,6 +201,8 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
             QuoteError: If the chain has no quote time and no date is given, or holds
                 values that cannot be stored.
             ImportError: If the format is Parquet and pyarrow is not installed.
+            TimeoutError: If another process has been writing there for a minute.
+            OSError: If the file cannot be written.
         """
         name, day = chain.underlying, trade_date(chain, date)
         if self.underlying is not None and name != self.underlying:
@@ -194,20 +210,27 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
                 f"a chain on {name or 'an unknown underlying'} in the history of "
                 f"{self.underlying}; `ChainHistory(path)` holds both"
             )
-        there = self._part(name, day)
         file_format = self._format(name)
         content = encode_chain(chain, file_format)
-        if there is not None and not overwrite:
-            if _same_chain(self._read(there), content, chain):
-                return
+        path = self.path / part_name(name, f"{day:%Y-%m-%d}", file_format)
+
+        def is_there() -> bool:
+            there = None if overwrite else self._stored(name, day)
+            if there is None or _same_chain(there, content, chain):
+                return there is not None
             raise ValueError(
-                f"another chain of {day:%Y-%m-%d} is in {there}; pass "
+                f"another chain of {day:%Y-%m-%d} is in {self.path / there.name}; pass "
                 "`overwrite=True` to replace it"
             )
-        path = self.path / part_name(name, f"{day:%Y-%m-%d}", file_format)
-        write_whole(path, content)
-        if there is not None and there != path:
-            there.unlink()
+
+        if is_there():
+            return
+        with sole_writer(path.parent) as write:
+            if is_there():  # by now
+                return
+            write(path.name, content)
+            for other in {*PARTS.values()} - {path.name}:
+                (path.parent / other).unlink(missing_ok=True)
 
     def scan(
         self,
@@ -237,10 +260,10 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         kept = None if expiries is None else _as_index(map(as_date, expiries))
         for date in one.select_dates(dates):
             for name in one.underlyings:
-                part = one._part(name, date)
-                if part is None:
+                stored = one._stored(name, date)
+                if stored is None:
                     continue
-                chain = one._read(part).chain()
+                chain = stored.chain()
                 if kept is not None:
                     chain = _of_expiries(chain, kept)
                 if len(chain.rows):
@@ -317,11 +340,16 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
             ValueError: If a ratio is not positive, or it is unclear whose splits these
                 are.
         """
-        self._write_table(_SPLITS, _positive_by_date(splits, "ratio"))
+        table = pd.DataFrame(list(splits.items()), columns=["date", "ratio"])
+        self._write_table(_SPLITS, table)
 
     @property
     def settlement_prices(self) -> pd.DataFrame:
-        """What contracts settled at: `expiry`, `settlement` (as in chains), `price`."""
+        """What contracts settled at: `expiry`, `settlement` (as in chains), `price`.
+
+        Raises:
+            QuoteError: If the table is damaged, as for all tables.
+        """
         table = self._table(_SETTLEMENT_PRICES)
         if table is not None:
             return table
@@ -339,25 +367,7 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
             ValueError: If a column is missing, a settlement unknown, a price not
                 positive, or a contract there twice.
         """
-        missing = [name for name in ("expiry", "price") if name not in table]
-        if missing:
-            raise ValueError(
-                "settlement prices need columns 'expiry', 'settlement' and 'price'; "
-                f"missing {missing}"
-            )
-        rows = pd.DataFrame(
-            {
-                "expiry": [as_date(day) for day in table["expiry"]],
-                "settlement": table.get("settlement", "PM"),
-                "price": table["price"].to_numpy(float),
-            }
-        )
-        keys = ["expiry", "settlement"]
-        known = rows["settlement"].isin(list(SETTLEMENT_TIMES))
-        _require(rows, known, f"a settlement among {list(SETTLEMENT_TIMES)}")
-        _require(rows, _is_positive(rows["price"]), "a positive price")
-        _require(rows, ~rows.duplicated(keys), "one price for an expiry and settlement")
-        self._write_table(_SETTLEMENT_PRICES, rows.sort_values(keys))
+        self._write_table(_SETTLEMENT_PRICES, table)
 
     @property
     def underlying_prices(self) -> pd.Series:
@@ -367,11 +377,12 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         """
         written = self._series(_UNDERLYING_PRICES, "underlying_price")
         said = {
-            date: read_header(part)["underlying_price"]
+            date: stored.header()["underlying_price"]
             for name in self.underlyings
             if name == self._one_underlying()
-            for date, part in self._parts(name)
+            for date in self._parts(name)
             if date not in written.index
+            and (stored := self._stored(name, date)) is not None
         }
         chains = pd.Series(said, dtype=float)
         chains.index = chains.index.astype("datetime64[us]")
@@ -384,7 +395,8 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         Raises:
             ValueError: If a price is not positive.
         """
-        table = _positive_by_date(prices, "underlying_price")
+        columns = ["date", "underlying_price"]
+        table = pd.DataFrame(list(prices.items()), columns=columns)
         self._write_table(_UNDERLYING_PRICES, table)
 
     @property
@@ -419,32 +431,61 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
             )
         if len(names) == 1 and len(self.missing_dates):
             span += f" ({len(self.missing_dates)} missing)"
-        parts = (part for name in names for _, part in self._parts(name))
-        rows = sum(read_header(part)["rows"] for part in parts)
+        chains = (
+            self._stored(name, day) for name in names for day in self._parts(name)
+        )
+        rows = sum(one.header()["rows"] for one in chains if one is not None)
         return f"ChainHistory({shown}{more}: {span}, {rows:,} rows)"
 
-    def _parts(self, name: str | None) -> Iterator[tuple[pd.Timestamp, Path]]:
-        """The dates of one underlying, each with its file."""
-        for folder in _folders(self.path / underlying_folder(name), "date"):
-            date = pd.Timestamp(folder.name.partition("=")[2])
-            part = self._part(name, date)
-            if part is not None:
-                yield date, part
+    def _parts(self, name: str | None) -> Iterator[pd.Timestamp]:
+        """The dates of one underlying that have a file."""
+        folder = self.path / underlying_folder(name)
+        for day in _folders(folder, "date"):
+            try:
+                if _DAY.fullmatch(day) is None:
+                    raise ValueError("it is not written as date=2025-03-14")
+                date = pd.Timestamp(day.partition("=")[2])
+            except ValueError as error:
+                raise QuoteError(
+                    f"{folder / day} is not the folder of a date: {error}; rename it "
+                    "or move it elsewhere"
+                ) from error
+            if self._part(name, date) is not None:
+                yield date
 
     def _part(self, name: str | None, date: pd.Timestamp) -> Path | None:
         """The file of a date, if there is one."""
         parts = [self.path / part_name(name, f"{date:%Y-%m-%d}", one) for one in PARTS]
-        return next((part for part in parts if part.is_file()), None)
+        return next((part for part in parts if part.exists()), None)
 
-    def _read(self, part: Path) -> StoredChain:
-        return StoredChain(part.relative_to(self.path).as_posix(), part.read_bytes())
+    def _stored(self, name: str | None, date: pd.Timestamp) -> StoredChain | None:
+        """The file of a date with its bytes, if there is one."""
+        for _ in range(_TRIES):
+            part = self._part(name, date)
+            if part is None:
+                return None
+            if part.is_dir():
+                raise QuoteError(
+                    f"{part} is a folder, and a chain is a file; move it elsewhere"
+                )
+            try:
+                content = part.read_bytes()
+            except FileNotFoundError:
+                continue
+            return StoredChain(part.relative_to(self.path).as_posix(), content)
+        raise QuoteError(
+            f"the chain of {date:%Y-%m-%d} in {self.path} is being replaced by other "
+            "processes all the time; try again later"
+        )
 
     def _format(self, name: str | None) -> str:
         """The format to write."""
         if self.file_format is not None:
             return self.file_format
-        for _, part in self._parts(name):
-            return next(one for one, file in PARTS.items() if part.name == file)
+        for date in self._parts(name):
+            part = self._part(name, date)
+            if part is not None:
+                return next(one for one, file in PARTS.items() if part.name == file)
         return "csv" if find_spec("pyarrow") is None else "parquet"
 
     def _one_underlying(self) -> str | None:
@@ -474,11 +515,16 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         if self.underlying is None and not self.underlyings:
             return None
         path = self.path / underlying_folder(self._one_underlying()) / name
-        if not path.is_file():
+        try:
+            return _sound_table(name, _read_table(path.read_bytes()))
+        except FileNotFoundError:
             return None
-        table = pd.read_csv(path, dtype="str")
-        kinds = {name: _KINDS.get(str(name), "float64") for name in table}
-        return table.astype(kinds)  # type: ignore[arg-type]
+        except (ValueError, OSError) as error:
+            raise QuoteError(
+                f"{path} cannot be read: {error}; write it again with "
+                f"`write{name.removesuffix('.csv')}`, or, if you changed it on "
+                "purpose, delete the digest, its first line"
+            ) from error
 
     def _series(self, name: str, column: str) -> pd.Series:
         """A table of one number a date, empty if there is none."""
@@ -490,9 +536,11 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         )
 
     def _write_table(self, name: str, table: pd.DataFrame) -> None:
+        text = _sound_table(name, table).to_csv(index=False, lineterminator="\n")
+        header = json.dumps({"digest": UNSEALED})
         folder = self.path / underlying_folder(self._one_underlying())
-        text = table.to_csv(index=False, lineterminator="\n")
-        write_whole(folder / name, text.encode())
+        with sole_writer(folder) as write:
+            write(name, seal(f"# {header}\n{text}".encode()))
 
 
 def trade_date(chain: OptionChain, date: object = None) -> pd.Timestamp:
@@ -534,40 +582,13 @@ def nearest(date: pd.Timestamp, known: pd.DatetimeIndex) -> str:
     return f"the nearest are {', '.join(f'{one:%Y-%m-%d}' for one in sorted(near))}"
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, whenever the process is killed.
-
-    What an attempt at the same file that was killed has left is removed.
-
-    Examples:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "date=2025-03-14" / "part.csv"
-        ...     write_whole(path, b"strike")
-        ...     path.read_bytes()
-        b'strike'
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _folders(path: Path, key: str) -> Iterator[os.DirEntry[str]]:
-    """The folders `key=...` in a folder, one after the other as the system has them."""
+def _folders(path: Path, key: str) -> Iterator[str]:
+    """Names of the folders `key=...` in a folder, one by one as the system has them."""
     if path.is_dir():
         with os.scandir(path) as entries:
             for one in entries:
                 if one.name.startswith(f"{key}=") and one.is_dir():
-                    yield one
+                    yield one.name
 
 
 def _as_index(dates: Iterable[pd.Timestamp]) -> pd.DatetimeIndex:
@@ -595,17 +616,38 @@ def _same_chain(stored: StoredChain, content: bytes, chain: OptionChain) -> bool
     )
 
 
-def _positive_by_date(
-    values: pd.Series | Mapping[Any, float], name: str
-) -> pd.DataFrame:
-    """A table of one positive number a date, in their order."""
-    rows = pd.DataFrame(
-        [(as_date(day), float(value)) for day, value in values.items()],
-        columns=["date", name],
-    )
-    _require(rows, _is_positive(rows[name]), f"a positive {name.replace('_', ' ')}")
-    _require(rows, ~rows["date"].duplicated(), "one row for a date")
-    return rows.sort_values("date")
+def _read_table(content: bytes) -> pd.DataFrame:
+    """The table of a file, as text, checked against its digest if it has one."""
+    text = content.replace(b"\r\n", b"\n")  # as other programs may have saved it
+    if text.startswith(b"#"):
+        check_seal(text)
+        text = text.partition(b"\n")[2]
+    return pd.read_csv(io.BytesIO(text), dtype="str")
+
+
+def _sound_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """A table as it is to be, read or written: columns, kinds, order.
+
+    Raises:
+        ValueError: If it cannot be.
+    """
+    keys, numbers = _COLUMNS[name]
+    day, *rest = keys
+    missing = [column for column in (day, *numbers) if column not in table]
+    if missing:
+        raise ValueError(f"it needs columns {keys + numbers}; missing {missing}")
+    days = [as_date(value) for value in table[day]]
+    rows = pd.DataFrame({day: pd.Series(days, dtype="datetime64[us]")})
+    for column in rest:
+        rows[column] = np.asarray(table[column]) if column in table else "PM"
+        known = rows[column].isin(list(SETTLEMENT_TIMES))
+        _require(rows, known, f"a {column} among {list(SETTLEMENT_TIMES)}")
+    for column in numbers:
+        rows[column] = np.asarray(table[column], dtype=float)
+        sound = _is_positive(rows[column])
+        _require(rows, sound, f"a positive {column.replace('_', ' ')}")
+    _require(rows, ~rows.duplicated(keys), f"{_OWN[day]} of their own")
+    return rows.sort_values(keys, ignore_index=True)
 
 
 def _is_positive(values: pd.Series) -> pd.Series:

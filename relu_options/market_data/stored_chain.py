@@ -4,6 +4,9 @@ The file is a table that anything reads: the canonical columns, the rule that ea
 falls under (`rule`, "used" or one of `relu_options.market_data.cleaning.RULES`), and
 the labels of an index that is not simply counted. A header holds what else a chain
 knows: in the metadata of a Parquet file, in the first line of a CSV file.
+
+What is damaged is never read as something else. The header has a digest: of the whole
+file in Parquet; of the first line in CSV, whose rest gzip has a checksum of.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -23,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
+from relu_options.files import UNSEALED, check_seal, seal
 from relu_options.market_data.chain import OptionChain
 from relu_options.market_data.cleaning import RULE_CODES, RULE_NAMES
 
@@ -34,7 +40,9 @@ _HEADER = b"relu_options"  # key of the header in the metadata of a Parquet file
 _NOT_NAMED = "__HIVE_DEFAULT_PARTITION__"  # Hive's name of what is missing
 _RULE, _LABEL, _UNDERLYING = "rule", "label", "underlying"
 _TEXTS = ("str", "object", "string")
-_DAMAGES = (ValueError, EOFError, OSError, zlib.error)  # what a bad file raises
+_LONGEST = 255  # bytes of a file's name that file systems have room for
+# What a bad file raises.
+_DAMAGES = (ValueError, EOFError, OSError, zlib.error, LookupError)
 _PLAIN = "fiubM"  # numbers, flags and times: the kinds of dtypes that are stored
 
 
@@ -75,6 +83,20 @@ class StoredChain:
         """A fingerprint of the bytes."""
         return blake2b(self.content, digest_size=16).hexdigest()
 
+    def header(self) -> dict[str, Any]:
+        """Its header: among others `rows`, `underlying_price`, `quote_time`.
+
+        Raises:
+            QuoteError: If the file is damaged, or not one of a history.
+            ImportError: If it is Parquet and pyarrow is not installed.
+
+        Examples:
+            >>> from relu_options.market_data.bundled import bundled_history
+            >>> bundled_history().stored("2025-01-02").header()["underlying_price"]
+            5000.0
+        """
+        return self._decoded(_header_of)
+
     def chain(self) -> OptionChain:
         """The chain.
 
@@ -82,9 +104,14 @@ class StoredChain:
             QuoteError: If the file is damaged, or not one of a history.
             ImportError: If it is Parquet and pyarrow is not installed.
         """
+        return self._decoded(_chain_of, self.underlying)
+
+    def _decoded(self, decode: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function makes of the bytes and their format."""
+        file_format = "csv" if Path(self.name).name == PARTS["csv"] else "parquet"
         try:
-            return _decode(self.content, Path(self.name).name, self.underlying)
-        except (*_DAMAGES, LookupError) as error:
+            return decode(self.content, file_format, *arguments)
+        except _DAMAGES as error:
             raise QuoteError(
                 f"{self.name} cannot be read: {error}; append the chain of "
                 f"{self.date:%Y-%m-%d} again with `overwrite=True`, or delete the file"
@@ -92,7 +119,10 @@ class StoredChain:
 
 
 def part_name(underlying: str | None, date: str, file_format: str) -> str:
-    """The path of a chain in a history; names are escaped as in an address.
+    """The path of a chain in a history.
+
+    Raises:
+        QuoteError: If no folder can have the name of the underlying.
 
     Examples:
         >>> part_name("BRK/B", "2025-03-14", "parquet")
@@ -102,25 +132,62 @@ def part_name(underlying: str | None, date: str, file_format: str) -> str:
 
 
 def underlying_folder(underlying: str | None) -> str:
-    """The name of the folder of an underlying.
+    """The name of the folder of an underlying, escaped as in an address.
+
+    Small letters are escaped too, since some file systems do not tell them from
+    capitals, and a last dot, which some drop.
+
+    Raises:
+        QuoteError: If no folder can have such a name.
 
     Examples:
-        >>> underlying_folder(None)
-        'underlying=__HIVE_DEFAULT_PARTITION__'
+        >>> underlying_folder(None), underlying_folder("BRKb")
+        ('underlying=__HIVE_DEFAULT_PARTITION__', 'underlying=BRK%62')
     """
-    text = _NOT_NAMED if underlying is None else quote(underlying, safe="")
+    if underlying is None:
+        return f"{_UNDERLYING}={_NOT_NAMED}"
+    try:
+        text = quote(underlying, safe="")
+    except UnicodeEncodeError as error:
+        raise QuoteError(
+            f"the underlying {underlying!r} is no text: {error}; rename it"
+        ) from error
+    text = re.sub(r"%..|[a-z]|\.$|^_", _escape, text)
+    room = _LONGEST - len(_UNDERLYING) - 1
+    if not 0 < len(text) <= room:
+        raise QuoteError(
+            f"the underlying {underlying[:20]!r} of {len(underlying)} characters "
+            f"cannot name a folder, which has room for 1 to {room}, and for a third of "
+            "others than capitals, digits, '-', '.', '_' and '~'; rename it"
+        )
     return f"{_UNDERLYING}={text}"
+
+
+def _escape(found: re.Match[str]) -> str:
+    """A character as a percent sign and two digits, where it is not yet."""
+    text = found[0]
+    return text if len(text) > 1 else f"%{ord(text):02X}"
 
 
 def underlying_of(folder: str) -> str | None:
     """The underlying of a folder's name.
+
+    Raises:
+        QuoteError: If `underlying_folder` makes no such name.
 
     Examples:
         >>> underlying_of("underlying=BRK%2FB")
         'BRK/B'
     """
     text = folder.partition("=")[2]
-    return None if text == _NOT_NAMED else unquote(text)
+    underlying = None if text == _NOT_NAMED else unquote(text)
+    if not text or underlying_folder(underlying) != folder:
+        right = f"{underlying_folder(underlying)!r}" if text else "of one"
+        raise QuoteError(
+            f"the folder {folder!r} of a history is not named as those of underlyings "
+            f"are; rename it {right}, or move it elsewhere"
+        )
+    return underlying
 
 
 def encode_chain(chain: OptionChain, file_format: str) -> bytes:
@@ -161,42 +228,13 @@ def encode_chain(chain: OptionChain, file_format: str) -> bytes:
         "kinds": kinds,
         "labels": labels,
         "rows_without_underlying": unnamed.tolist(),
+        "digest": UNSEALED,
     }
-    text = json.dumps(header)
+    text = json.dumps(header).encode()
     if file_format == "csv":
-        text = f"# {text}\n{table.to_csv(index=False, lineterminator=chr(10))}"
-        return gzip.compress(text.encode(), mtime=0)
-    return _to_parquet(table, text)
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """The header of a file: among others `rows`, `underlying_price`, `quote_time`.
-
-    Raises:
-        QuoteError: If the file is damaged.
-
-    Examples:
-        >>> import tempfile
-        >>> from relu_options.market_data import bundled_chain
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "part.csv.gz"
-        ...     _ = path.write_bytes(encode_chain(bundled_chain(), "csv"))
-        ...     read_header(path)["underlying_price"]
-        5000.0
-    """
-    try:
-        if path.name == PARTS["csv"]:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                return _parse_header(file.readline())
-        from pyarrow import parquet
-
-        metadata = parquet.read_metadata(path).metadata or {}
-        return _parse_header(metadata.get(_HEADER, b"").decode())
-    except _DAMAGES as error:
-        raise QuoteError(
-            f"{path} cannot be read: {error}; append its chain again with "
-            "`overwrite=True`, or delete the file"
-        ) from error
+        rows = table.to_csv(index=False, lineterminator="\n").encode()
+        return gzip.compress(b"# %s\n%s" % (seal(text), rows), mtime=0)
+    return seal(_to_parquet(table, text))
 
 
 def _table_of(chain: OptionChain) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -239,14 +277,15 @@ def _kind(column: pd.Series) -> str:
     return name
 
 
-def _to_parquet(table: pd.DataFrame, header: str) -> bytes:
+def _to_parquet(table: pd.DataFrame, header: bytes) -> bytes:
     pa, parquet = _pyarrow()
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     plain = {pa.large_string(): pa.string(), pa.null(): pa.string()}
     fields = [one.with_type(plain.get(one.type, one.type)) for one in arrow.schema]
-    arrow = arrow.cast(pa.schema(fields, metadata={_HEADER: header.encode()}))
+    arrow = arrow.cast(pa.schema(fields, metadata={_HEADER: header}))
     stream = io.BytesIO()
-    parquet.write_table(arrow, stream, compression="zstd")
+    # For other readers, which do not know of the digest, pages have checksums.
+    parquet.write_table(arrow, stream, compression="zstd", write_page_checksum=True)
     return stream.getvalue()
 
 
@@ -263,19 +302,30 @@ def _pyarrow() -> tuple[Any, Any]:
     return pa, parquet
 
 
-def _decode(content: bytes, name: str, underlying: str | None) -> OptionChain:
+def _header_of(content: bytes, file_format: str) -> dict[str, Any]:
+    """The header of a file's bytes."""
+    if file_format == "csv":
+        with gzip.open(io.BytesIO(content)) as file:
+            return _csv_header(file.readline())
+    check_seal(content)
+    _, parquet = _pyarrow()
+    return _parquet_header(parquet.read_metadata(io.BytesIO(content)).metadata)
+
+
+def _chain_of(content: bytes, file_format: str, underlying: str | None) -> OptionChain:
     """The chain of a file's bytes."""
-    if name == PARTS["csv"]:
-        first, _, rest = gzip.decompress(content).decode().partition("\n")
-        header = _parse_header(first)
+    if file_format == "csv":
+        first, _, rest = gzip.decompress(content).partition(b"\n")
+        header = _csv_header(first)
         # Numbers are read as text first: pandas versions differ in the last digit.
         table = pd.read_csv(
-            io.StringIO(rest), dtype="str", keep_default_na=False, na_values=[""]
+            io.BytesIO(rest), dtype="str", keep_default_na=False, na_values=[""]
         )
     else:
+        check_seal(content)
         _, parquet = _pyarrow()
         arrow = parquet.ParquetFile(io.BytesIO(content)).read(use_threads=False)
-        header = _parse_header((arrow.schema.metadata or {}).get(_HEADER, b"").decode())
+        header = _parquet_header(arrow.schema.metadata)
         table = arrow.replace_schema_metadata().to_pandas(use_threads=False)
     if len(table) != header["rows"]:
         raise ValueError(f"{len(table)} rows where {header['rows']} were written")
@@ -304,9 +354,21 @@ def _decode(content: bytes, name: str, underlying: str | None) -> OptionChain:
     )
 
 
-def _parse_header(text: str) -> dict[str, Any]:
-    """The header from its JSON text, which in CSV is a comment."""
-    header = json.loads(text.removeprefix("# ")) if text else {}
+def _csv_header(line: bytes) -> dict[str, Any]:
+    """The header from the first line."""
+    text = line.strip().removeprefix(b"# ")
+    check_seal(text)
+    return _parse_header(text)
+
+
+def _parquet_header(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    """The header from the metadata of a file whose digest has been checked."""
+    return _parse_header((metadata or {}).get(_HEADER, b"{}"))
+
+
+def _parse_header(text: bytes) -> dict[str, Any]:
+    """The header from its JSON text."""
+    header = json.loads(text)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"it has no header of the format {FORMAT!r}")
     return header
