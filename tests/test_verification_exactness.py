@@ -5,15 +5,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from linear_regions import linear_regions, margins, slope_range
+from linear_regions import distance_to_level, linear_regions, margins, slope_range
 
 from relu_options.errors import VerificationError
+from relu_options.payoffs.numbers import nearest_float
 from relu_options.verification import (
     Counterexample,
     Proof,
     Unknown,
+    decision_radius,
     delta_bound,
     layered,
+    price_radius,
+    repair,
     simplify,
     verify_no_arbitrage,
 )
@@ -129,16 +133,125 @@ def check_slopes(network, box, regions, tally):
         tally["agree"] += 1
 
 
+def check_simplified(network, box, regions):
+    """The same function at all corners of all regions."""
+    simple = simplify(network, box)
+    assert simple.number_of_kinks <= network.number_of_kinks
+    for region in regions:
+        for point, value in region.values():
+            assert simple.exact(point) == network.exact(point) == value
+
+
+def check_radii(rng, network, box, regions, tally):
+    """The distances to levels are the reference's, to their tolerance."""
+    low, high = np.array(box).T
+    point = (low + (high - low) * rng.integers(0, 5, len(box)) / 4).tolist()
+    start = [Fraction(x) for x in point]
+    scales = rng.choice([0.5, 1.0, 2.0], len(box)).tolist()
+    units = [Fraction(s) for s in scales]
+    values = [value for region in regions for _, value in region.values()]
+    value = network.exact(start)
+    step = (max(values) - min(values)) * Fraction(int(rng.integers(1, 6)), 8)
+    move = nearest_float(step)
+    asked = []
+    if 0.0 < move < np.inf:
+        levels = [(value + Fraction(move), 1), (value - Fraction(move), -1)]
+        asked.append((price_radius, (move,), levels))
+    asked.append((decision_radius, (), [(Fraction(0), -1 if value > 0 else 1)]))
+    for radius, terms, levels in asked:
+        try:
+            found = radius(network, point, *terms, box, scales=scales, time_limit=20.0)
+        except VerificationError:
+            tally["unknown"] += 1
+            continue
+        reached = [
+            distance_to_level(network, box, start, units, level, sign)
+            for level, sign in levels
+        ]
+        truth = min((r for r in reached if r is not None), default=np.inf)
+        tally["agree"] += 1
+        if not found.tolerance or found.radius == np.inf or truth == np.inf:
+            assert found.radius == truth, (radius, found, truth)
+        else:
+            room = found.tolerance * max(1.0, float(truth))
+            assert abs(found.radius - float(truth)) <= room, (radius, found, truth)
+
+
+def check_repair(network, box, tally):
+    """What is proved of a repaired network is true."""
+    try:
+        result = repair(network, box, time_limit=20.0)
+    except VerificationError:
+        tally["unknown"] += 1
+        return
+    assert min(margins(result.network, box).values()) >= 0
+    tally["agree"] += 1
+
+
 @pytest.mark.parametrize("inputs", [1, 2])
 def test_hard_networks_get_no_false_verdict(inputs):
-    """Of one input and two: margins and slopes are those of the reference."""
-    tally = {"agree": 0, "unknown": 0}
-    for seed in range(60):
+    """Of one input and two: margins, slopes, radii and repairs are the reference's."""
+    exact, rest = {"agree": 0, "unknown": 0}, {"agree": 0, "unknown": 0}
+    for seed in range(50):
         rng = np.random.default_rng([inputs, seed])
         network, box = hard_network(rng, inputs), BOXES[:inputs]
+        regions = linear_regions(network, box)
+        check_verdict(network, box, margins(network, box), exact)
+        check_slopes(network, box, regions, exact)
+        check_simplified(network, box, regions)
+        check_radii(rng, network, box, regions, exact)
+        if seed % 4 == 0:
+            check_repair(network, box, rest)
+    assert exact["unknown"] == 0
+    assert rest["agree"] > 0
+
+
+@pytest.mark.parametrize(("inputs", "count"), [(3, 24), (4, 8)])
+def test_hard_networks_of_more_inputs_get_no_false_verdict(inputs, count):
+    """By programmes: margins, slopes and radii to their tolerance, or unknown."""
+    tally = {"agree": 0, "unknown": 0}
+    for seed in range(count):
+        rng = np.random.default_rng([inputs, seed])
+        kinds = ("integers", "normal") if seed % 4 else ("wide", "subnormal")
+        network, box = hard_network(rng, inputs, kinds), BOXES[:inputs]
+        regions = linear_regions(network, box)
         check_verdict(network, box, margins(network, box), tally)
-        check_slopes(network, box, linear_regions(network, box), tally)
-    assert tally["unknown"] == 0
+        check_slopes(network, box, regions, tally)
+        if seed % 6 == 1:
+            check_simplified(network, box, regions)
+            check_radii(rng, network, box, regions, tally)
+    assert tally["agree"] > 2 * tally["unknown"]
+
+
+def test_slopes_are_those_of_a_region():
+    """Not of pieces that occur where hinges coincide, or on the border, alone."""
+    box = {"strike": (0.5, 1.5), "time": (0.25, 1.0), "x": (0.5, 1.5)}
+    opposite = [([[1, 0, -1], [-1, 0, 1]], [0, 0]), ([[1, -1]], [0])]
+    bound = delta_bound(opposite, box)
+    assert (bound.low, bound.high) == (1, 1)
+    bordering = [([[1, 0, 0], [-1, 0, 0]], [-0.5, 0.5]), ([[1, 5]], [0])]
+    bound = delta_bound(bordering, box)
+    assert (bound.low, bound.high) == (1, 1)
+    # In the second layer: max(h, 0) and max(-h, 0) of h = (x - K)^+ - (K - x)^+ / 2.
+    deep = [
+        ([[1, 0, -1], [-1, 0, 1]], [0, 0]),
+        ([[1, -0.5], [-1, 0.5]], [0, 0]),
+        ([[1, -1]], [0]),
+    ]
+    bound = delta_bound(deep, box)
+    assert (bound.low, bound.high) == (Fraction(1, 2), 1)
+    proof = verify_no_arbitrage(
+        [*deep[:2], ([[-1, 1]], [0])], box, conditions="decreasing"
+    )
+    assert isinstance(proof, Proof)
+
+
+def test_a_level_that_is_only_touched_is_reached():
+    """At the corner where the value falls to 0, one is indifferent: it counts."""
+    network = [([[1.0, 0.0], [0.0, 1.0]], [-0.5, -0.25]), ([[1.0, 1.0]], [0.0])]
+    found = decision_radius(network, [1.0, 0.75], {"spot": (0.5, 1.5), "T": (0.25, 1)})
+    assert (found.radius, found.there) == (Fraction(1, 2), 0)
+    assert found.nearest == (Fraction(1, 2), Fraction(1, 4))
 
 
 def test_what_underflows_is_not_taken_for_zero():

@@ -13,12 +13,15 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from relu_options.verification.layers import HiddenUnit, LayeredNetwork
 
 _SAFETY = 1e-11  # relative: above the rounding errors of the arithmetic itself
+_BITS = 400  # of products, and of their inverses: far from where floats end
+TOO_WIDE = "weights differ by more powers of two than floats and a solver can hold"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,37 @@ class Ranges:
     def changing(self) -> int:
         """Number of kinks that lie inside the ranges: binaries of a programme."""
         return sum(unit.last - unit.first for layer in self.units for unit in layer)
+
+
+def fits_floats(network: LayeredNetwork, low: np.ndarray, high: np.ndarray) -> bool:
+    """Whether no product along a path through a network comes near the ends of floats.
+
+    Only then do the bounds of this module hold, and what is computed from them.
+
+    Examples:
+        >>> from relu_options.verification.layers import layered
+        >>> chain = [([[x]], [0.0]) for x in (1e-200, 1e-200, 1e200, 1e200)]
+        >>> fits_floats(layered(chain), np.zeros(1), np.ones(1))
+        False
+    """
+    least = most = 0
+    stages = [[low, high, high - low]]
+    for layer in network.layers:
+        stages.append([layer.weights, layer.biases, np.array(layer.biases.shape)])
+        for part in ("kinks", "slopes"):
+            stages.append([np.array(getattr(u, part)) for u in set(layer.units)])
+    stages.append([network.weights, np.array([network.bias])])
+    for stage in stages:
+        numbers = [x for array in stage for x in array.ravel().tolist() if x]
+        bits = [_exponent(x) for x in numbers] or [0]
+        least, most = least + min(*bits, 0), most + max(*bits, 0)
+    return least > -_BITS and most < _BITS
+
+
+def _exponent(number: float | Fraction) -> int:
+    """Nearly the binary logarithm of an absolute value that is not 0."""
+    top, bottom = abs(number).as_integer_ratio()
+    return top.bit_length() - bottom.bit_length()
 
 
 def ranges_on(network: LayeredNetwork, low: np.ndarray, high: np.ndarray) -> Ranges:

@@ -13,9 +13,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from relu_options.verification.bounds import ranges_on
+from relu_options.verification.bounds import TOO_WIDE, fits_floats, ranges_on
 from relu_options.verification.conditions import Finding
-from relu_options.verification.domain import Domain
 from relu_options.verification.layers import LayeredNetwork, in_floats
 from relu_options.verification.programme import TOLERANCE, largest_box
 from relu_options.verification.results import Counterexample, Margin
@@ -69,7 +68,6 @@ def check_by_programme(
         A proof to the programme's tolerance, a counterexample in exact arithmetic, or
         neither.
     """
-    network = in_floats(network)
     discount, forward = float(question.discount_factor), float(question.forward)
     if condition == "convex":
         goals: list[Goal] = [
@@ -105,8 +103,10 @@ def _check(
     deadline: float,
 ) -> Finding:
     """Whether no goal is above the tolerance; the largest decides."""
-    domain = question.domain
+    domain, exactly, network = question.domain, network, in_floats(network)
     box = np.array(domain.low), np.array(domain.high)
+    if not fits_floats(exactly, *box):
+        return Finding(None, doubt=TOO_WIDE)
     ranges = ranges_on(network, *box)
     at_least = float(tolerance) if condition == "convex" else -np.inf
     if condition == "bounds":
@@ -119,7 +119,7 @@ def _check(
         if reach <= at_least:
             continue
         scale = max(scale, abs(reach))
-        optimum = maximise(goal, network, domain, deadline, at_least)
+        optimum = maximise(goal, exactly, domain, deadline, at_least)
         programmes += optimum.programmes
         upper = max(upper, optimum.upper)
         violation = _confirm(question, network, condition, goal, optimum)
@@ -188,7 +188,9 @@ def _sampled_slope(
         x = layer(x)
     slopes = RoundedNetwork(network).gradients(pieces).value[:, goal.of_input]
     worst = points[int(np.argmax(goal.sign * slopes))]
-    found = _slope_at(question, condition, [Fraction(x) for x in worst.tolist()], 0.0)
+    found = _slope_at(
+        question, condition, [Fraction(x) for x in worst.tolist()], Fraction(0)
+    )
     return found if found is not None and found.value < -tolerance else None
 
 
@@ -206,12 +208,11 @@ def _confirm(
         return _confirm_value(question, optimum.point)
     if isinstance(goal, BendGoal):
         return _confirm_bend(question, network, goal, optimum)
-    return _confirm_slope(question, network, condition, optimum)
+    return _slope_at(question, condition, optimum.point, optimum.room)
 
 
-def _confirm_value(question: Question, point: np.ndarray) -> _Violation | None:
+def _confirm_value(question: Question, at: list[Fraction]) -> _Violation | None:
     """The bound that is broken at a point."""
-    at = [Fraction(float(x)) for x in point]
     price = question.exact.value(at)
     discount, forward = question.discount_factor, question.forward
     intrinsic = discount * (forward - at[0])
@@ -220,18 +221,10 @@ def _confirm_value(question: Question, point: np.ndarray) -> _Violation | None:
     return None if found is None else _Violation(value, at, found)
 
 
-def _confirm_slope(
-    question: Question, network: LayeredNetwork, condition: str, optimum: Optimum
-) -> _Violation | None:
-    """The slope in the middle of a solution's region."""
-    centre, size = interior_point(network, question.domain, optimum)
-    return _slope_at(question, condition, [Fraction(float(x)) for x in centre], size)
-
-
 def _slope_at(
-    question: Question, condition: str, at: list[Fraction], size: float
+    question: Question, condition: str, at: list[Fraction], room: Fraction
 ) -> _Violation | None:
-    """The slope at a point, if it violates; `size` is the room of its region."""
+    """The slope at a point, if it violates; `room` is that of its region."""
     gradient = question.exact.gradient(question.exact.pieces(at))
     axis = int(condition == "calendar")
     value = {
@@ -250,7 +243,7 @@ def _slope_at(
         return call_spread(question, condition, low, high, at[1:], -value)
 
     width = question.high(axis) - question.low(axis)
-    found = _narrowed(trade, width * Fraction(max(size, 2.0**-20)) / 2)
+    found = _narrowed(trade, width * (room or Fraction(1, 2**20)) / 2)
     return None if found is None else _Violation(value, at, found)
 
 
@@ -294,27 +287,6 @@ def _confirm_bend(
         half,
     )
     return None if found is None else _Violation(value, [strike, *rest], found)
-
-
-def interior_point(
-    network: LayeredNetwork, domain: Domain, optimum: Optimum
-) -> tuple[np.ndarray, float]:
-    """A point well inside a solution's linear region, and its room.
-
-    Args:
-        network: In floating point.
-        domain: The box.
-        optimum: A solution.
-
-    Returns:
-        The centre of the largest copy of the domain that fits into the region, and its
-        size relative to the domain; the solution itself and 0 if there is none.
-    """
-    box = np.array(domain.low), np.array(domain.high)
-    placed = largest_box(*_region(network, optimum.pieces), *box)
-    if placed is not None:
-        return placed
-    return np.asarray(optimum.point), 0.0
 
 
 def _narrowed(

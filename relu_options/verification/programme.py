@@ -43,6 +43,7 @@ from relu_options.verification.bounds import (
     through_layer,
     times_slopes,
 )
+from relu_options.verification.interiors import Side
 from relu_options.verification.layers import HiddenUnit, LayeredNetwork
 
 TOLERANCE = 1e-6
@@ -111,10 +112,21 @@ class Programme:
         self._rows.append((row.terms, low - row.constant, high - row.constant))
 
     def maximise(self, objective: Affine, seconds: float) -> OptimizeResult:
-        """Solve; `upper` is proved, and `x` attained if it is not None."""
+        """Solve; `upper` is proved, and `x` attained if it is not None.
+
+        HiGHS's tolerances are absolute, and it drops coefficients below 1e-9: it is
+        given variables between -1 and 1, but for binaries, and rows and costs whose
+        largest coefficient is 1.
+        """
         costs = np.zeros(len(self._low))
         for variable, coefficient in objective.terms.items():
-            costs[variable] = -_ZOOM * coefficient
+            costs[variable] = -coefficient
+        low, high = np.array(self._low), np.array(self._high)
+        continuous = np.array(self._integer) == 0
+        middle = np.where(continuous, 0.5 * (low + high), 0.0)
+        half = np.where(continuous & (high > low), 0.5 * (high - low), 1.0)
+        offset, costs = float(costs @ middle), costs * half
+        zoom = _ZOOM / (np.abs(costs).max(initial=0.0) or 1.0)
         constraints = []
         if self._rows:
             terms = [terms for terms, _, _ in self._rows]
@@ -124,12 +136,15 @@ class Programme:
             matrix = csr_array(
                 (values, (places, columns)), shape=(len(terms), len(costs))
             )
-            low, high = ([row[i] for row in self._rows] for i in (1, 2))
-            constraints = [_between(matrix, low, high)]
+            ends = np.array([row[1:] for row in self._rows]).T - matrix @ middle
+            matrix = matrix * half[None]
+            size = abs(matrix).max(axis=1).toarray().ravel()
+            size = np.where(size > 0.0, size, 1.0)
+            constraints = [_between(matrix / size[:, None], *(ends / size))]
         result = milp(
-            costs,
+            zoom * costs,
             constraints=constraints,
-            bounds=_bounds(self._low, self._high),
+            bounds=_bounds((low - middle) / half, (high - middle) / half),
             integrality=self._integer,
             options={"time_limit": max(seconds, 0.01), "mip_rel_gap": _GAP},
         )
@@ -139,7 +154,9 @@ class Programme:
         infeasible = result.status == 2
         result.upper = -math.inf if infeasible else math.inf
         if bound is not None and not infeasible and math.isfinite(bound):
-            result.upper = objective.constant - bound / _ZOOM
+            result.upper = objective.constant - offset - bound / zoom
+        if result.x is not None:
+            result.x = np.clip(middle + half * result.x, low, high)
         return result
 
 
@@ -192,6 +209,26 @@ class EncodedNetwork:
             np.array([unit.piece(solution) for unit in layer], np.int8)
             for layer in self.layers
         ]
+
+    def exclude(self, pieces: list[np.ndarray], sides: list[Side]) -> None:
+        """Forbid sides of the last of their layers, given the pieces before it."""
+        last = max(side.layer for side in sides)
+        fixed = [
+            Side(layer, unit, kink, kink < pieces[layer][unit])
+            for layer in range(last)
+            for unit, encoded in enumerate(self.layers[layer])
+            for kink in range(encoded.on.first, encoded.on.last)
+        ]
+        fixed += [side for side in sides if side.layer == last]
+        # Not all binaries may be as they are.
+        row = Affine()
+        for side in fixed:
+            unit = self.layers[side.layer][side.unit]
+            if unit.on.first <= side.kink < unit.on.last:
+                binary = unit.binaries[side.kink - unit.on.first]
+                row.add(-1.0 if side.above else 1.0, binary)
+                row.constant += float(side.above)
+        self.programme.require(row, low=1.0)
 
     def derivative(self, of_input: int) -> Affine:
         """Derivative of the output in one input."""

@@ -127,6 +127,13 @@ class Regions:
         )
 
     @cached_property
+    def last_inputs(self) -> Bounded:
+        """Inputs of the last hidden layer at each corner, of shape `(V, n)`."""
+        return self._rounded.hidden_inputs(
+            self.points, [piece[self.a_region] for piece in self.pieces[:-1]]
+        )
+
+    @cached_property
     def last_outputs(self) -> np.ndarray:
         """Outputs of the last hidden layer at each corner, of shape `(V, n)`."""
         return self._rounded.last_outputs(

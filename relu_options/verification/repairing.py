@@ -28,6 +28,7 @@ import numpy as np
 from scipy.optimize import linprog, nnls
 
 from relu_options.errors import VerificationError
+from relu_options.verification.bounds import TOO_WIDE, fits_floats
 from relu_options.verification.domain import Domain, DomainLike, domain_of
 from relu_options.verification.exact import ExactNetwork
 from relu_options.verification.hinges import hinge_rows
@@ -159,6 +160,8 @@ def repair(
         )
     if nearest not in ("weights", "prices"):
         raise ValueError(f"nearest must be 'weights' or 'prices', not {nearest!r}")
+    if not fits_floats(network, np.array(box.low), np.array(box.high)):
+        raise VerificationError(f"no repair of {network!r}: its {TOO_WIDE}")
     if len(network.layers) == 1:
         network = _with_linear_part(network)
     names = conditions_of(conditions, box.has_time)

@@ -205,7 +205,7 @@ class Counterexample(_Verdict):
     forwards: int
     forward: Fraction
     discount_factor: Fraction
-    others: dict[str, float] = field(default_factory=dict)
+    others: dict[str, float | Fraction] = field(default_factory=dict)
     further: tuple[Counterexample, ...] = ()
 
     @property
@@ -236,16 +236,16 @@ class Counterexample(_Verdict):
         if self.condition != "calendar" or self.times is None:
             return self._portfolio(range(len(self.strikes)))
         return {
-            _simplest([time])[0]: self._portfolio([leg])
+            simplest([time])[0]: self._portfolio([leg])
             for leg, time in enumerate(self.times)
         }
 
     def _portfolio(self, legs: Sequence[int]) -> StrikePortfolio:
         """Some of the calls, with cash and forwards."""
-        strikes = np.array(_simplest([self.strikes[leg] for leg in legs]))
+        strikes = np.array(simplest([self.strikes[leg] for leg in legs]))
         quoted = np.array([nearest_float(self.prices[leg]) for leg in legs])
         return StrikePortfolio(
-            cash=_simplest([self.cash])[0],
+            cash=simplest([self.cash])[0],
             forwards=float(self.forwards),
             strikes=strikes,
             is_call=np.ones(len(strikes), bool),
@@ -323,7 +323,7 @@ def _named(domain: Domain, at: Sequence[float]) -> str:
     )
 
 
-def _simplest(numbers: Sequence[Fraction]) -> list[Any]:
+def simplest(numbers: Sequence[Fraction]) -> list[Any]:
     """As floats if all of them are, else as they are."""
     if all(number == Fraction(float(number)) for number in numbers):
         return [float(number) for number in numbers]

@@ -3,6 +3,10 @@
 A box whose programme would have more binaries than HiGHS handles well is halved, along
 the input that moves the hidden units most. Affine arithmetic bounds the goal on each
 part, and parts on which it cannot exceed what has been attained are dropped.
+
+Where hinges coincide or lie on the border, a programme finds slopes on pieces that no
+region has: such pieces are seen to be none in rationals, forbidden, and the programme
+is solved again.
 """
 
 from __future__ import annotations
@@ -10,11 +14,14 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
+from scipy.optimize import OptimizeResult
 
+from relu_options.payoffs.numbers import nearest_float
 from relu_options.verification.bounds import (
     Ranges,
     gradient_range,
@@ -23,7 +30,9 @@ from relu_options.verification.bounds import (
     times_slopes,
 )
 from relu_options.verification.domain import Domain
-from relu_options.verification.layers import LayeredNetwork
+from relu_options.verification.exact import ExactNetwork
+from relu_options.verification.interiors import interior
+from relu_options.verification.layers import LayeredNetwork, in_floats
 from relu_options.verification.programme import Affine, EncodedNetwork, encode
 
 _BINARIES = 8  # for each input, of a deep network, above which a box is halved
@@ -169,8 +178,10 @@ class Optimum:
 
     Attributes:
         upper: No point of the box has more, to the programme's tolerance.
-        attained: Of the best solution; minus infinity if there is none.
-        point: Its inputs.
+        attained: Of the best solution; minus infinity if there is none. A slope is that
+            of a region, exactly but for its last rounding.
+        point: Its inputs; where a slope is the goal, they are inside its region.
+        room: Of that region around the point, as in `Interior`.
         pieces: The pieces of its hidden units.
         programmes: How many were solved.
         in_time: Whether the search came to its end.
@@ -178,10 +189,11 @@ class Optimum:
 
     upper: float
     attained: float
-    point: np.ndarray | None
+    point: list[Fraction] | None
     pieces: list[np.ndarray]
     programmes: int
     in_time: bool
+    room: Fraction = Fraction(0)
 
 
 def maximise(
@@ -211,6 +223,7 @@ def maximise(
         >>> print(round(found.upper, 6), round(found.attained, 6))
         0.2 0.2
     """
+    exact, network = ExactNetwork(network), in_floats(network)
     whole = np.array(domain.low), np.array(domain.high)
     deep = len(network.layers) > 1
     most_binaries = _BINARIES * network.inputs
@@ -240,37 +253,58 @@ def maximise(
         objective = goal.encoded(code)
         if floor > -math.inf:
             code.programme.require(objective, low=floor)
-        result = code.programme.maximise(objective, min(remaining, 3600.0))
-        programmes += 1
-        if result.x is not None:
-            value = objective.constant + sum(
-                c * result.x[v] for v, c in objective.terms.items()
-            )
-            if value > best.attained:
-                point = np.clip(
-                    [result.x[next(iter(x.terms))] for x in code.inputs], *box
-                )
-                best = Optimum(value, value, point, code.pieces(result.x), 0, True)
-        if result.status == 1:  # out of time
+        while True:
+            remaining = deadline - time.monotonic()
+            result = code.programme.maximise(objective, min(remaining, 3600.0))
+            programmes += 1
+            found = _solution(goal, exact, code, objective, result, box)
+            if found is None or found.point is not None or remaining <= 0.0:
+                break
+        if found is not None and found.attained > best.attained:
+            best = replace(found, upper=max(best.upper, found.attained))
+        if result.status == 1 or remaining <= 0.0:  # out of time
             rest = max([-bound for bound, *_ in queue], default=-math.inf)
             upper = min(max(result.upper, rest), -bound)
             return _unfinished(best, upper, programmes)
-        best = _raised(best, result.upper)
-    upper = max(best.upper, at_least)
-    return Optimum(upper, best.attained, best.point, best.pieces, programmes, True)
+        best = replace(best, upper=max(best.upper, result.upper))
+    return replace(best, upper=max(best.upper, at_least), programmes=programmes)
 
 
-def _raised(best: Optimum, upper: float) -> Optimum:
-    """The optimum with its upper bound no lower than one more."""
-    return Optimum(
-        max(best.upper, upper), best.attained, best.point, best.pieces, 0, True
+def _solution(
+    goal: Goal,
+    exact: ExactNetwork,
+    code: EncodedNetwork,
+    objective: Affine,
+    result: OptimizeResult,
+    box: Box,
+) -> Optimum | None:
+    """A programme's solution; None if it has none.
+
+    Pieces that no region in the box has are forbidden in the programme, and then the
+    solution has no point.
+    """
+    if result.x is None:
+        return None
+    pieces = code.pieces(result.x)
+    if isinstance(goal, SlopeGoal):
+        inside = interior(exact, pieces, *box)
+        if inside.point is None:
+            code.exclude(pieces, inside.conflict)
+            return Optimum(-math.inf, -math.inf, None, pieces, 0, True)
+        slope = nearest_float(exact.gradient(pieces)[goal.of_input])
+        value = goal.sign * slope + goal.constant
+        return Optimum(value, value, inside.point, pieces, 0, True, inside.room)
+    value = objective.constant + sum(
+        c * result.x[v] for v, c in objective.terms.items()
     )
+    point = np.clip([result.x[next(iter(x.terms))] for x in code.inputs], *box)
+    return Optimum(value, value, [Fraction(x) for x in point.tolist()], pieces, 0, True)
 
 
 def _unfinished(best: Optimum, upper: float, programmes: int) -> Optimum:
     """What is known when the time is over."""
     upper = max(upper, best.upper)
-    return Optimum(upper, best.attained, best.point, best.pieces, programmes, False)
+    return replace(best, upper=upper, programmes=programmes, in_time=False)
 
 
 def _halves(network: LayeredNetwork, box: Box) -> list[Box]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,8 +16,12 @@ from relu_options.networks import ReLUNetwork
 from relu_options.payoffs import Payoff
 from relu_options.payoffs.numbers import Number, as_floats, nearest_float, short
 from relu_options.portfolio import StrikePortfolio
-from relu_options.verification.bounds import ranges_on
-from relu_options.verification.by_programme import interior_point
+from relu_options.verification.bounds import (
+    TOO_WIDE,
+    fits_floats,
+    gradient_range,
+    ranges_on,
+)
 from relu_options.verification.composition import (
     difference,
     fix_inputs,
@@ -35,9 +39,10 @@ from relu_options.verification.layers import (
 )
 from relu_options.verification.one_input import enumerate_segments
 from relu_options.verification.programme import TOLERANCE, Affine, encode
-from relu_options.verification.regions import OutOfTime, enumerate_regions
+from relu_options.verification.regions import OutOfTime, Regions, enumerate_regions
 from relu_options.verification.rounding import Bounded
 from relu_options.verification.search import SlopeGoal, maximise
+from relu_options.verification.simplification import simplify
 
 
 @dataclass(frozen=True)
@@ -418,7 +423,14 @@ def _delta_by_programme(
     network: LayeredNetwork, box: Domain, of_input: int, norms: float, deadline: float
 ) -> DeltaBound:
     """The range of slopes, by two mixed-integer programmes."""
-    network, exact = in_floats(network), ExactNetwork(network)
+    network = simplify(network, box)  # hinges that coincide would cost programmes
+    exact = ExactNetwork(network)
+    ends_of_box = np.array(box.low), np.array(box.high)
+    if not fits_floats(network, *ends_of_box):
+        raise VerificationError(f"{TOO_WIDE}; with two inputs there is no such limit")
+    ranges = ranges_on(network, *ends_of_box)
+    reach = max(map(abs, gradient_range(network, ranges, of_input)))
+    tolerance = TOLERANCE * max(1.0, reach)
     ends, programmes, upper = [], 0, 0.0
     for sign in (-1.0, 1.0):
         found = maximise(SlopeGoal(of_input, sign), network, box, deadline)
@@ -427,23 +439,19 @@ def _delta_by_programme(
                 f"slopes up to {found.upper:.6g} are possible, and the time is over; "
                 "raise `time_limit` or narrow the domain"
             )
+        if found.upper > found.attained + tolerance:
+            raise VerificationError(
+                f"slopes up to {found.upper:.6g} cannot be excluded, but only "
+                f"{found.attained:.6g} is attained: rounding in the solver is too "
+                "coarse for weights that differ so much; narrow the domain"
+            )
         programmes += found.programmes
         upper = max(upper, found.upper)
-        centre, _ = interior_point(network, box, found)
-        pieces = exact.pieces([Fraction(float(x)) for x in centre])
-        ends.append((exact.gradient(pieces)[of_input], tuple(centre.tolist())))
+        slope = exact.gradient(exact.pieces(found.point))[of_input]
+        ends.append((slope, tuple(float(x) for x in found.point)))
     bound = _delta(ends, norms, f"{programmes} mixed-integer programmes")
-    largest = max(upper, float(bound.lipschitz))
-    return DeltaBound(
-        bound.low,
-        bound.high,
-        largest,
-        norms,
-        bound.at_low,
-        bound.at_high,
-        bound.method,
-        TOLERANCE * max(1.0, largest),
-    )
+    largest = max(upper, nearest_float(bound.lipschitz))
+    return replace(bound, lipschitz=largest, tolerance=tolerance)
 
 
 def _norm_product(network: LayeredNetwork, of_input: int) -> float:
@@ -571,14 +579,27 @@ def _nearest(
         rows = np.array([[1, 0], [0, 1], [t, -s], [t, s]], object) * Fraction(1)
         beyond = with_kinks(beyond, rows, -rows @ np.array([p, q], object))
         regions = enumerate_regions(beyond, box, deadline)
-        past = regions.pieces[-1].any(axis=1)
-        corners = {c for r in np.flatnonzero(past) for c in regions.polygons[r]}
-        candidates = [regions.exact_point(corner) for corner in corners]
+        candidates = [regions.exact_point(corner) for corner in _beyond(regions)]
         method = f"{len(regions):,} linear regions"
     if not candidates:
         return None, method, 0.0, math.inf
     nearest = min(candidates, key=distance)
     return nearest, method, 0.0, distance(nearest)
+
+
+def _beyond(regions: Regions) -> set[int]:
+    """Corners at which a unit of the last layer is at its kink, 0, or above it."""
+    past = np.flatnonzero(regions.pieces[-1].any(axis=1))
+    corners = {corner for region in past for corner in regions.polygons[region]}
+    # An edge or a corner of the regions below may just touch the level.
+    inputs, depth = regions.last_inputs, len(regions.pieces) - 1
+    near = (inputs.value + inputs.error >= 0.0).any(axis=1)
+    for corner in np.flatnonzero(near).tolist():
+        if corner not in corners:
+            point = regions.exact_point(corner)
+            if max(regions.exact.hidden_inputs(point, depth)) >= 0:
+                corners.add(corner)
+    return corners
 
 
 def _nearest_by_programme(
@@ -591,8 +612,10 @@ def _nearest_by_programme(
     deadline: float,
 ) -> tuple[Any, str, float, Any]:
     """The same for three inputs and more: one mixed-integer programme a level."""
-    network = in_floats(network)
     low, high = np.array(box.low), np.array(box.high)
+    if not fits_floats(network, low, high):
+        raise VerificationError(f"{TOO_WIDE}; with two inputs there is no such limit")
+    network = in_floats(network)
     ranges = ranges_on(network, low, high)
     nearest, lower = None, math.inf
     for level, sign in zip(levels, signs, strict=True):
@@ -615,6 +638,10 @@ def _nearest_by_programme(
             raise VerificationError(
                 f"no input moves by less than {-result.upper:.6g}, and the time is "
                 "over; raise `time_limit`"
+            )
+        if result.x is None and result.upper > -math.inf:
+            raise VerificationError(
+                f"the solver gave up ({result.message}); narrow the domain"
             )
         if result.x is not None and -result.upper < lower:
             lower = -result.upper

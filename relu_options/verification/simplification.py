@@ -13,7 +13,7 @@ import numpy as np
 
 from relu_options.errors import VerificationError
 from relu_options.payoffs.numbers import as_floats, is_exact, nearest_float
-from relu_options.verification.bounds import ranges_on
+from relu_options.verification.bounds import fits_floats, ranges_on
 from relu_options.verification.domain import Domain, DomainLike, domain_of
 from relu_options.verification.exact import ExactNetwork
 from relu_options.verification.layers import (
@@ -140,7 +140,13 @@ def _pieces_used(
     elif network.inputs == 2:
         occurring = enumerate_regions(network, domain, deadline).pieces
     else:
-        ranges = ranges_on(network, np.array(domain.low), np.array(domain.high))
+        box = np.array(domain.low), np.array(domain.high)
+        if not fits_floats(network, *box):
+            return [
+                [(0, len(unit.kinks)) for unit in layer.units]
+                for layer in network.layers
+            ]
+        ranges = ranges_on(network, *box)
         return [[(on.first, on.last) for on in units] for units in ranges.units]
     return [
         list(zip(p.min(axis=0).tolist(), p.max(axis=0).tolist(), strict=True))

@@ -24,7 +24,7 @@ from typing import Any
 
 from relu_options.verification.domain import Domain
 from relu_options.verification.exact import ExactNetwork
-from relu_options.verification.results import Counterexample
+from relu_options.verification.results import Counterexample, simplest
 
 _DIGITS = 10  # binary digits, to which a number is rounded in a range
 Rest = Sequence[Fraction]
@@ -232,5 +232,7 @@ def _terms(
         "margins": (),
         "forward": question.forward,
         "discount_factor": question.discount_factor,
-        "others": {name: float(x) for name, x in zip(names, others, strict=True)},
+        "others": {
+            name: simplest([x])[0] for name, x in zip(names, others, strict=True)
+        },
     }
