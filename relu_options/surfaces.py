@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -248,12 +249,14 @@ class Surface:
     def forward_curve(self) -> pd.Series:
         """Forward by time to expiry, at the expiries."""
         index = pd.Index(self.times, name="time_to_expiry")
-        return pd.Series(self.forwards, index, name="forward")
+        return pd.Series(self.forwards, index, name="forward", copy=True)
 
     def discount_curve(self) -> pd.Series:
         """Discount factor by time to expiry, at the expiries."""
         index = pd.Index(self.times, name="time_to_expiry")
-        return pd.Series(self.discount_factors, index, name="discount_factor")
+        return pd.Series(
+            self.discount_factors, index, name="discount_factor", copy=True
+        )
 
     def curve(self, time: Any) -> PriceCurve:
         """The price curve of one time, or of one expiry by its label."""
@@ -276,6 +279,13 @@ class Surface:
     def _curve_fit(self, position: int) -> FitReport | None:
         """How the curve of one expiry was fitted."""
         return None
+
+    def __setstate__(self, state: dict[str, Any]):
+        # Copies and pickles of arrays can be written to.
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+        self.__dict__.update(state)
 
     def __getitem__(self, key: Any) -> PriceCurve:
         """The curve of an expiry: `surface["2019-06-21"]`, or with "AM" or "PM"."""
@@ -405,6 +415,19 @@ class Surface:
         return forward, discount, np.concatenate(pieces).reshape(shape)
 
 
+def _constant(values: ArrayLike) -> np.ndarray:
+    """An array of its own that cannot be written to: what is proved stays as it is."""
+    array = np.array(values, float)
+    array.setflags(write=False)
+    return array
+
+
+def _checked_spot(spot: float | None) -> float | None:
+    if spot is not None and not (isinstance(spot, Real) and 0.0 < spot < np.inf):
+        raise ValueError(f"spot must be a positive number or None, not {spot!r}")
+    return None if spot is None else float(spot)
+
+
 def _padded(values: np.ndarray, filling: float) -> np.ndarray:
     """Values filled up to the next of a few lengths, so that few are compiled."""
     length = next((one for one in BUCKETS if one >= values.size), values.size)
@@ -464,7 +487,10 @@ class PriceSurface(Surface):
         fit: How the surface was fitted; None if it was not.
 
     Raises:
-        ValueError: If shapes differ, times or kinks do not increase, or no kink is 1.
+        ValueError: If shapes differ, a number is not finite, times or kinks do not
+            increase, no kink is 1, a kink or bandwidth is negative, or a term is not
+            positive. Weights are left to the certificate, but those of a single kink
+            must be 1.
 
     Examples:
         >>> import relu_options as ro
@@ -489,10 +515,13 @@ class PriceSurface(Surface):
 
     def __post_init__(self):
         for name in ARRAYS:
-            object.__setattr__(self, name, np.asarray(getattr(self, name), float))
+            object.__setattr__(self, name, _constant(getattr(self, name)))
         object.__setattr__(self, "expiries", tuple(self.expiries))
-        count, n = len(self.times), len(self.kinks)
+        object.__setattr__(self, "spot", _checked_spot(self.spot))
+        count, n = self.times.size, self.kinks.size
         shapes = {
+            "times": (count,),
+            "kinks": (n,),
             "weights": (count, n),
             "bandwidths": (n,),
             "forwards": (count,),
@@ -503,18 +532,27 @@ class PriceSurface(Surface):
                 raise ValueError(
                     f"{name} must have shape {shape}, not {getattr(self, name).shape}"
                 )
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"{name} must be finite numbers")
         if self.expiries and len(self.expiries) != count:
             raise ValueError(f"{len(self.expiries)} labels for {count} expiries")
         if not count or not (np.diff(self.times, prepend=0.0) > 0.0).all():
             raise ValueError(f"times must be positive and increase: {self.times[:5]}")
         if not (np.diff(self.kinks) > 0.0).all() or not (self.kinks == 1.0).any():
             raise ValueError("kinks must increase, and one of them must be 1")
+        if len(self.kinks) == 1 and not (self.weights == 1.0).all():
+            raise ValueError("the weights of a single kink must be 1")
+        if self.kinks[0] < 0.0 or self.bandwidths.min() < 0.0:
+            raise ValueError("kinks and bandwidths must not be negative")
         if not (self.forwards > 0.0).all() or not (self.discount_factors > 0.0).all():
             raise ValueError("forwards and discount factors must be positive")
 
     @cached_property
     def law(self) -> Law:
         """Laws of the underlying over its forward, at any time."""
+        if len(self.kinks) == 1:  # one hidden unit at the forward: Black-Scholes
+            variance = jnp.full(len(self.times), self.bandwidths[0] ** 2)
+            return LognormalLaw(jnp.asarray(self.times), variance)
         # Padded, so that few numbers of expiries are compiled.
         count = len(self.times)
         missing = next((one for one in EXPIRIES if one >= count), count) - count
@@ -643,11 +681,16 @@ class PriceSurface(Surface):
             ValueError: If the text is not that of a surface.
         """
         values = read_document(source, FORMAT, "price surface")
-        return PriceSurface(
-            *(np.asarray(values[name], float) for name in ARRAYS),
-            expiries=tuple(values["expiries"]),
-            spot=values["spot"],
-        )
+        try:
+            arrays = [np.asarray(values[name], float) for name in ARRAYS]
+            expiries, spot = values["expiries"], values["spot"]
+        except KeyError as error:
+            raise ValueError(f"not a price surface: no field {error}") from None
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"not a price surface: {error}") from None
+        if not isinstance(expiries, list) or any(type(x) is not str for x in expiries):
+            raise ValueError("not a price surface: expiries must be a list of texts")
+        return PriceSurface(*arrays, expiries=tuple(expiries), spot=spot)
 
     def __repr__(self) -> str:
         ends = (self.expiries or tuple(f"{time:.4g} years" for time in self.times))[
@@ -722,14 +765,14 @@ class BlackScholesSurface(Surface):
         expiries: Sequence[str] = (),
         spot: float | None = None,
     ):
-        years = np.atleast_1d(np.asarray(times, float))
+        years = _constant(np.atleast_1d(np.asarray(times, float)))
         values = {
             "volatilities": volatilities,
             "forwards": forwards,
             "discount_factors": discount_factors,
         }
         for name, value in values.items():
-            array = np.broadcast_to(np.asarray(value, float), years.shape)
+            array = _constant(np.broadcast_to(np.asarray(value, float), years.shape))
             if not ((array > 0.0) & np.isfinite(array)).all():
                 raise ValueError(f"{name} must be positive, not {value!r}")
             object.__setattr__(self, name, array)
@@ -743,7 +786,7 @@ class BlackScholesSurface(Surface):
             )
         object.__setattr__(self, "times", years)
         object.__setattr__(self, "expiries", tuple(expiries))
-        object.__setattr__(self, "spot", spot)
+        object.__setattr__(self, "spot", _checked_spot(spot))
 
     @cached_property
     def law(self) -> Law:

@@ -7,12 +7,17 @@ has the theorem. Exit code 0: proved; 1: not proved; 2: no certificate can be re
 import json
 import sys
 from fractions import Fraction
-from math import erf, lcm, sqrt
+from math import erf, exp, lcm, sqrt
 from operator import mul, sub
 
 __all__ = ["verify"]
 FORMAT = "relu_options.SurfaceCertificate/1"
+SURFACE_FORMAT = "relu_options.PriceSurface/1"
 TERMS = ("times", "forwards", "discount_factors")
+LIMIT = Fraction(1, 10**13)  # of the change of a price, in discounted forwards
+CHANGED = "prices change by more than 1e-13 of the forward"
+ERF_ERROR = Fraction(1, 2**50)  # eight times that of a library
+LONGEST = 2**42  # numbers times bits squared of their common denominator: seconds
 
 
 class NotProved(ValueError):
@@ -31,12 +36,17 @@ def verify(certificate: dict) -> list[str]:
     if not isinstance(certificate, dict) or certificate.get("format") != FORMAT:
         raise ValueError(f"not a certificate: `format` is not {FORMAT!r}")
     expiries = _listed("expiries", certificate.get("expiries"))
+    if not all(type(label) is str and label.isprintable() for label in expiries):
+        raise ValueError("expiries: a label is not a text of one line")
     kinks = _numbers("kinks", certificate.get("kinks"))
     count, n = len(expiries), len(kinks)
     terms = [_numbers(name, certificate.get(name), count) for name in TERMS]
     prices = _numbers("kernel_prices", certificate.get("kernel_prices"), n)
     rows = _listed("weights", certificate.get("weights"), count)
     weights = [_numbers(f"weights[{i}]", row, n) for i, row in enumerate(rows)]
+    changes = _numbers("largest_change", [certificate.get("largest_change", 0)])
+    a = _unit("kinks", kinks)  # a * kinks and b * weights are integers
+    b = _unit("weights", [w for row in weights for w in row])
     places = [f"kink {j + 1} of {n} (s = {float(s):.6g})" for j, s in enumerate(kinks)]
     for name, values in zip(TERMS, terms, strict=True):
         _require(f"{name} not positive", values, expiries, strict=True)
@@ -48,8 +58,7 @@ def verify(certificate: dict) -> list[str]:
     _require("kernel prices below 0", prices, places)
     _require("kernel prices not below 1", [1 - p for p in prices], places, strict=True)
     _require("kernel prices not convex in log s", _bends(kinks, prices), places[1:])
-    a = lcm(*(s.denominator for s in kinks))  # a * kinks, b * weights are integers
-    b = lcm(*(w.denominator for row in weights for w in row))
+    _require(CHANGED, [LIMIT - abs(x) for x in changes], ["the given network"])
     sites, calls = [int(a * s) for s in kinks], [0] * n
     for expiry, row in zip(expiries, weights, strict=True):
         masses = [int(b * w) for w in row]
@@ -73,16 +82,64 @@ def verify(certificate: dict) -> list[str]:
     ]
 
 
+def verify_surface(surface: dict) -> list[str]:
+    """Prove the certificate in a surface, and that it is that of the surface's floats.
+
+    Weights and bandwidths are rounded, by which prices may move by a part 1e-13 of the
+    discounted forward; all else must be equal.
+    """
+    if surface.get("format") != SURFACE_FORMAT:
+        raise ValueError(f"not a surface: `format` is not {SURFACE_FORMAT!r}")
+    proof = surface.get("certificate", {})
+    lines, expiries = verify(proof), proof["expiries"]
+    if surface.get("expiries") not in ([], expiries):
+        raise NotProved("expiries of surface and certificate differ")
+    for name in (*TERMS, "kinks"):
+        if _floats(name, surface.get(name)) != _numbers(name, proof[name]):
+            raise NotProved(f"{name} of surface and certificate differ")
+    spot = [] if surface.get("spot") is None else _floats("spot", [surface["spot"]])
+    _require("spot not positive", spot, ["time zero"], strict=True)
+    kinks, prices = (_numbers(name, proof[name]) for name in ("kinks", "kernel_prices"))
+    widths = _floats("bandwidths", surface.get("bandwidths"), len(kinks))
+    _require("bandwidths below 0", [min(widths)], ["the least"])
+    rows = _listed("weights", surface.get("weights"), len(expiries))
+    rows = [_floats(f"weights[{i}]", row, len(kinks)) for i, row in enumerate(rows)]
+    _require("weights of the surface below 0", map(min, rows), expiries)
+    certified = [_numbers("weights", row) for row in proof["weights"]]
+    changes = price_changes(kinks, rows, certified, widths, prices)
+    _require(CHANGED, [LIMIT - x for x in changes], expiries)
+    return [*lines, "the surface's own prices: the same, to 1e-13 of the forward"]
+
+
+def price_changes(kinks, weights, certified, bandwidths, kernel_prices):
+    """Bounds of |price - certified price| / (D F) at all strikes, one for each expiry.
+
+    A unit changes by s exp(h**2 / 8) |dp| at most, and a price by (1 + s) |dw| for each
+    weight. All numbers are fractions.
+    """
+    units = []
+    for h, p in zip(bandwidths, kernel_prices, strict=True):
+        apart = abs(Fraction(erf(h / sqrt(8))) - p) + ERF_ERROR
+        units.append(apart * Fraction(exp(min(h, 40) ** 2 / 8)))
+    rows = zip(weights, certified, strict=True)
+    moves = [[abs(v - w) for v, w in zip(*pair, strict=True)] for pair in rows]
+    return [max(units) + sum(row) + sum(map(mul, row, kinks)) for row in moves]
+
+
 def _listed(name, values, length=None):
     if not isinstance(values, list) or len(values) != (length or len(values) or 1):
         raise ValueError(f"{name}: not a list of {length or 'one or more'}")
     return values
 
 
-def _numbers(name, values, length=None):
+def _floats(name, values, length=None):
+    return _numbers(name, values, length, (int, float))
+
+
+def _numbers(name, values, length=None, types=(int, float, str)):
     """Exact values of JSON numbers, which are read as binary64, and of strings p/q."""
     for x in _listed(name, values, length):
-        if type(x) not in (int, float) and set(str(x)) - set("-/0123456789"):
+        if type(x) not in types or (type(x) is str and set(x) - set("-/0123456789")):
             raise ValueError(f"{name}: {x!r:.40} is not a number")
     try:
         return [Fraction(x if type(x) is str else float(x)) for x in values]
@@ -90,11 +147,22 @@ def _numbers(name, values, length=None):
         raise ValueError(f"{name}: {error}") from None
 
 
+def _unit(name, values):
+    """The least common denominator, unless it is too long to reckon with."""
+    unit = 1
+    for x in values:
+        unit = lcm(unit, x.denominator)
+        if (bits := unit.bit_length()) ** 2 * len(values) > LONGEST:
+            size = f"{len(values)} numbers over a denominator of {bits} bits"
+            raise ValueError(f"{name}: {size} are too long to verify")
+    return unit
+
+
 def _require(claim, amounts, places, unit=1, strict=False):
     """Raise unless all amounts / `unit` are at zero or above; `strict`: above."""
     for amount, place in zip(amounts, places, strict=False):
         if amount < 0 or (strict and amount == 0):
-            short = float(Fraction(-amount, unit))
+            short = float(min(Fraction(-amount, unit), 10**300))
             raise NotProved(f"{claim}: {place}, by {short:.6g}")
 
 
@@ -124,27 +192,16 @@ def _log(ratio, bits):
     return low, high + high_power * q // (q - p) + 1  # the rest is a geometric series
 
 
-def _apart(a, b):
-    if isinstance(a, list):
-        return max(_apart(x, y) for x, y in zip(a, b, strict=True))
-    return abs(Fraction(a) - Fraction(b))
-
-
 if __name__ == "__main__":
     try:
         with open(sys.argv[1] if sys.argv[1:] else "surface.json", "rb") as file:
             given = json.load(file)
-        proof = given.get("certificate", given) if isinstance(given, dict) else given
-        code, lines = 0, verify(proof)
-        if proof is not given:  # a surface, which must be the one that was certified
-            widths = _numbers("bandwidths", given.get("bandwidths"))
-            given["kernel_prices"] = [erf(h / sqrt(8)) for h in widths]
-            for name in (*TERMS, "kinks", "kernel_prices", "weights"):
-                if _apart(proof[name], given.get(name)) > 1e-12:
-                    raise NotProved(f"{name} of surface and certificate differ")
+        holds_proof = isinstance(given, dict) and "certificate" in given
+        code, lines = 0, verify_surface(given) if holds_proof else verify(given)
     except NotProved as failure:
         code, lines = 1, [f"not proved: {failure}"]
     except (OSError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         code, lines = 2, [f"no certificate: {error}"]
-    sys.stdout.write("\n".join(lines) + "\n")
+    text = "\n".join(lines).encode("ascii", "backslashreplace").decode()
+    sys.stdout.write(text + "\n")
     sys.exit(code)

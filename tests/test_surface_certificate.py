@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from relu_options.arbitrage import (
     certify_surface,
     settle_weights,
 )
-from relu_options.verify import NotProved, verify
+from relu_options.surfaces import PriceSurface
+from relu_options.verify import NotProved, verify, verify_surface
 
 VERIFIER = Path(verifier.__file__)
 PRECISE: Any = mpmath.MPContext()
@@ -339,7 +341,7 @@ def test_program_needs_only_python(rng, tmp_path):
             names = [node.module] if isinstance(node, ast.ImportFrom) else node.names
             for name in names:
                 assert getattr(name, "name", name) in sys.stdlib_module_names
-    assert len(VERIFIER.read_text().splitlines()) <= 150
+    assert len(VERIFIER.read_text().splitlines()) <= 210
     certificate = certified(rng)
     path = tmp_path / "surface.json"
     certificate.to_json(path)
@@ -373,6 +375,9 @@ def test_program_needs_only_python(rng, tmp_path):
         ('"weights"', '"masses"', "weights: not a list"),
         ('["June"]', '["June", "July"]', "times: not a list of 2"),
         ('["June"]', "[]", "expiries: not a list"),
+        ('["June"]', '["June\\nproved: "]', "expiries: a label is not a text of one"),
+        ('["June"]', "[6]", "expiries: a label is not a text of one"),
+        ("0.75", '"' + "1" * 5000 + '/3"', "weights[0]: Exceeds the limit"),
         ("[100]", "100", "forwards: not a list of 1"),
         ("[[", '{"a": [', "Expecting ',' delimiter"),
         ("Certificate/1", "Certificate/2", "not a certificate: `format` is not"),
@@ -409,32 +414,97 @@ def test_what_is_no_text_exits_with_two(tmp_path):
     assert [(done.returncode, done.stderr) for done in outcomes] == [(2, "")] * 4
 
 
-def test_a_surface_must_be_the_one_that_was_certified(rng, tmp_path):
+def surface_document(rng, count=4, n=12):
+    """A surface as its file holds it, with the certificate in one field."""
+    certificate = certified(rng, count, n)
+    surface = PriceSurface(
+        np.array(certificate.kinks),
+        np.array([[float(w) for w in row] for row in certificate.weights]),
+        np.array([float(bandwidth(p)) for p in certificate.kernel_prices]),
+        np.array(certificate.times),
+        np.array(certificate.forwards),
+        np.array(certificate.discount_factors),
+        certificate.expiries,
+        spot=100.0,
+    )
+    return json.loads(surface.to_json())
+
+
+def add(amount):
+    """A change of the third number of a list, or of a list's first list."""
+
+    def change(values):
+        row = values[0] if isinstance(values[0], list) else values
+        row[2] += amount
+        return values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "code", "message"),
+    [
+        ("forwards", add(1e-9), 1, "forwards of surface and certificate differ"),
+        ("kinks", add(1e-15), 1, "kinks of surface and certificate differ"),
+        ("bandwidths", add(1e-9), 1, "prices change by more than 1e-13"),
+        ("weights", add(1e-9), 1, "prices change by more than 1e-13"),
+        ("weights", add(-2.0), 1, "weights of the surface below 0: expiry 1, by"),
+        ("bandwidths", add(-2.0), 1, "bandwidths below 0: the least, by"),
+        ("spot", lambda spot: -spot, 1, "spot not positive: time zero, by 100"),
+        ("spot", str, 2, "spot: '100.0' is not a number"),
+        ("times", lambda times: [str(times[0]), *times[1:]], 2, "is not a number"),
+        ("kinks", lambda kinks: [*kinks, 9.0], 1, "kinks of surface and certificate"),
+        ("expiries", lambda labels: labels[::-1], 1, "expiries of surface and"),
+        ("weights", lambda rows: rows[1:], 2, "weights: not a list of 4"),
+        ("format", lambda name: name + "0", 2, "not a surface: `format` is not"),
+        ("certificate", str, 2, "not a certificate: `format` is not"),
+    ],
+)
+def test_a_surface_must_be_the_one_that_was_certified(
+    name, change, code, message, rng, tmp_path
+):
     """A file may hold a surface in floats, with its certificate in one field."""
-    certificate = json.loads(certified(rng).to_json())
-    surface = {
-        **{name: certificate[name] for name in (*verifier.TERMS, "kinks")},
-        "bandwidths": [float(bandwidth(p)) for p in certificate["kernel_prices"]],
-        "weights": [
-            [float(Fraction(w)) for w in row] for row in certificate["weights"]
-        ],
-        "certificate": certificate,
-    }
+    surface = surface_document(rng)
     path = tmp_path / "surface.json"
-    path.write_text(json.dumps(surface))
-    done = run_alone(path)
-    assert (done.returncode, done.stderr) == (0, "")
-    for name in ("forwards", "kinks", "bandwidths", "weights"):
-        changed = json.loads(json.dumps(surface))
-        values = changed[name][0] if name == "weights" else changed[name]
-        values[2] += 1e-9
-        path.write_text(json.dumps(changed))
+    for spot, labels in ((100.0, surface["expiries"]), (None, [])):
+        path.write_text(json.dumps({**surface, "spot": spot, "expiries": labels}))
         done = run_alone(path)
-        assert (done.returncode, done.stderr) == (1, "")
-        assert "of surface and certificate differ" in done.stdout
-        del changed[name]
-        path.write_text(json.dumps(changed))
-        assert run_alone(path).returncode == 2
+        assert (done.returncode, done.stderr) == (0, "")
+    path.write_text(json.dumps({**surface, name: change(copy.deepcopy(surface[name]))}))
+    done = run_alone(path)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert message in done.stdout
+    del surface[name]
+    path.write_text(json.dumps(surface))
+    assert (run_alone(path).returncode == 0) == (name == "spot")
+
+
+def test_prices_and_not_numbers_must_be_the_certified_ones():
+    """A weight of 9e-13 at a far kink makes a calendar spread worth -9 per cent."""
+    surface = PriceSurface(
+        np.array([0.5, 1.0, 1.5, 1e11]),
+        np.array([[0.25, 0.5, 0.25, 0.0]] * 2),
+        np.full(4, 0.1),
+        np.array([1.0, 2.0]),
+        np.full(2, 100.0),
+        np.ones(2),
+    )
+    values = json.loads(surface.to_json())
+    assert verify_surface(values)[-1].startswith("the surface's own prices: the same")
+    values["weights"][0][3] = 9e-13
+    with pytest.raises(NotProved, match="of the forward: 1, by"):
+        verify_surface(values)
+    text = json.dumps(values)
+    assert surface_violation(text, [2.0]) == pytest.approx(0.09)
+    assert not PriceSurface.from_json(text).certificate
+
+
+def test_what_would_take_minutes_is_refused_at_once():
+    """Fractions of 4,000 digits whose common denominator has a million bits."""
+    parts = [Fraction(1, 10**3999 + 2 * i + 1) for i in range(700)]
+    values = document([i / 100 for i in range(1, 701)], [parts])
+    with pytest.raises(ValueError, match="weights: 700 numbers over a denominator of"):
+        verify(values)
 
 
 def test_program_runs_as_a_module(rng, tmp_path):
@@ -450,6 +520,214 @@ def test_program_runs_as_a_module(rng, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("proved")
+
+
+# --- whatever is in a file, what is proved has no arbitrage
+
+
+def unit_price(s, k, h):
+    """Of a call on a lognormal variable of mean `s`, a limit included."""
+    if s == 0 or h == 0:
+        return max(s - k, PRECISE.mpf(0))
+    return unit(s, k, h)
+
+
+def rational(value):
+    """To 50 digits."""
+    return PRECISE.mpf(value.numerator) / value.denominator
+
+
+def violation(kinks, weights, bandwidths, strikes):
+    """The largest in discounted forwards, of laws, of skeletons and of prices.
+
+    Laws and skeletons are those of the definition, in fractions; prices of calls are
+    summed in fifty digits.
+    """
+    s = [Fraction(x) for x in kinks]
+    laws = [[Fraction(w) for w in row] for row in weights]
+    worst = Fraction(0)
+    for law in laws:
+        mean = sum(w * x for w, x in zip(law, s, strict=True))
+        below = [-w * (1 + x) for w, x in zip(law, s, strict=True)]
+        worst = max(worst, abs(sum(law) - 1), abs(mean - 1), *below)
+    units = [
+        [
+            unit_price(rational(x), rational(Fraction(k)), h)
+            for x, h in zip(s, bandwidths, strict=True)
+        ]
+        for k in strikes
+    ]
+    worst = rational(worst)
+    for early, late in pairwise(laws):
+        change = [b - a for a, b in zip(early, late, strict=True)]
+        for k in s:
+            skeleton = sum(d * max(x - k, 0) for d, x in zip(change, s, strict=True))
+            worst = max(worst, -rational(skeleton))
+        moved = [rational(d) for d in change]
+        for prices in units:
+            worst = max(worst, -PRECISE.fdot(moved, prices))
+    return worst
+
+
+def surface_violation(text, strikes):
+    """That of a surface as it is read."""
+    surface = PriceSurface.from_json(text)
+    assert surface.spot is None or surface.spot > 0.0
+    widths = [PRECISE.mpf(h) for h in surface.bandwidths.tolist()]
+    rows = surface.weights.tolist()
+    return violation(surface.kinks.tolist(), rows, widths, strikes)
+
+
+def some_document(rng):
+    """A surface of a few kinks, one of which may be far away and have no weight."""
+    values = surface_document(rng, int(rng.integers(1, 4)), int(rng.integers(3, 8)))
+    if rng.random() < 0.6:
+        far = 10.0 ** rng.choice([rng.uniform(1, 20), rng.uniform(20, 300)])
+        slope = np.diff(values["bandwidths"])[-1] / np.diff(np.log(values["kinks"]))[-1]
+        rise = slope * np.log(far / values["kinks"][-1])
+        width = min(values["bandwidths"][-1] + 1.5 * max(rise, 0.0), 6.0)
+        surface = PriceSurface(
+            np.append(values["kinks"], far),
+            np.pad(values["weights"], ((0, 0), (0, 1))),
+            np.append(values["bandwidths"], width),
+            times=np.array(values["times"]),
+            forwards=np.array(values["forwards"]),
+            discount_factors=np.array(values["discount_factors"]),
+        )
+        values = json.loads(surface.to_json())
+    return values
+
+
+ODD = (
+    *(0, 1, -1, 0.0, -0.0, 5e-324, 1e-300, 1e-13, 1e-12, 1e300, -1e300, 1.7e308),
+    *(10**17 + 1, 10**400, float("nan"), float("inf"), -float("inf"), True, False),
+    *(None, "", "0", "1", "1/2", "-1/3", "1/0", "nan", "0.5", "x", "1/" + "7" * 4000),
+    *([], [[]], [0.5], [[[0.5]]], {}, {"a": 1}),
+)
+
+
+def places_of(values, path=()):
+    """The paths to everything in a document."""
+    found: list[tuple] = [path] if path else []
+    if isinstance(values, dict | list):
+        keys = values if isinstance(values, dict) else range(len(values))
+        for key in keys:
+            found += places_of(values[key], (*path, key))
+    return found
+
+
+def mutate_anything(rng, values: Any):
+    """Put something else, or a number near by, in one place; or take it away."""
+    places = places_of(values)
+    *path, last = places[int(rng.integers(len(places)))]
+    holder = values
+    for key in path:
+        holder = holder[key]
+    old, dice = holder[last], rng.random()
+    if dice < 0.1:
+        del holder[last]
+    elif dice < 0.5 and isinstance(old, float | str):
+        holder[last] = nearby(rng, old)
+    elif dice < 0.6 and isinstance(holder, list):
+        holder.append(copy.deepcopy(old))
+    else:
+        holder[last] = copy.deepcopy(ODD[int(rng.integers(len(ODD)))])
+
+
+def nearby(rng, value):
+    """A number a little or much off, relative or absolute."""
+    try:
+        value = float(Fraction(value))
+    except (ValueError, ArithmeticError):
+        return value
+    change = float(rng.choice([-1, 1])) * 10.0 ** -rng.choice(
+        [rng.uniform(0, 17), rng.uniform(10, 320)]
+    )
+    return value + change if rng.random() < 0.5 else value * (1.0 + change)
+
+
+def mutate_weights(rng, values):
+    """Weights of the surface alone, by hardly anything, at any kink."""
+    rows = values["weights"]
+    for _ in range(int(rng.integers(1, 4))):
+        row = rows[int(rng.integers(len(rows)))]
+        j = int(rng.integers(len(row)))
+        row[j] = nearby(rng, row[j])
+
+
+def mutate_both(rng, values):
+    """Surface and certificate alike, so that they agree on something else."""
+    name = str(rng.choice([*verifier.TERMS, "kinks", "weights"]))
+    mine, proof = values[name], values["certificate"][name]
+    if name == "weights":
+        i = int(rng.integers(len(mine)))
+        mine, proof = mine[i], proof[i]
+    j = int(rng.integers(len(mine)))
+    mine[j] = proof[j] = nearby(rng, mine[j])
+
+
+def mutate_bandwidths(rng, values):
+    """All of them, wide or narrow; kernel prices fit, nearly or not at all."""
+    scale = 10.0 ** rng.uniform(-8, 2.5)
+    flat = rng.random() < 0.5
+    widths = [scale if flat else scale * h for h in values["bandwidths"]]
+    values["bandwidths"] = widths
+    prices = [float(2 * PRECISE.ncdf(PRECISE.mpf(h) / 2) - 1) for h in widths]
+    prices = [min(p, 1.0 - 2.0**-53) for p in prices]
+    if rng.random() < 0.5:
+        j = int(rng.integers(len(prices)))
+        prices[j] = nearby(rng, prices[j])
+    values["certificate"]["kernel_prices"] = prices
+
+
+def mutation(rng, values):
+    kinds = (mutate_anything, mutate_weights, mutate_both, mutate_bandwidths)
+    for _ in range(int(rng.integers(1, 3))):
+        kinds[int(rng.integers(4))](rng, values)
+
+
+def outcome(prove, values):
+    """Whether proved; whatever else happens must be an error that the program names."""
+    try:
+        return bool(prove(values))
+    except (ValueError, TypeError, ArithmeticError):
+        return False
+
+
+def assert_no_false_proofs(rng, draws):
+    """Of mutated surfaces and of mutated certificates; returns how many were proved."""
+    surfaces = certificates = 0
+    for _ in range(draws):
+        values = some_document(rng)
+        strikes = np.exp(rng.uniform(-1.5, 1.5, 4)).tolist()
+        for _ in range(20):
+            changed = copy.deepcopy(values)
+            try:
+                mutation(rng, changed)
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+                continue  # the first of two mutations left no place for the second
+            text = json.dumps(changed)
+            changed = json.loads(text)
+            if outcome(verify_surface, changed):
+                surfaces += 1
+                assert surface_violation(text, strikes) <= 1e-12, text
+            proof = changed.get("certificate")
+            if outcome(verify, proof):
+                certificates += 1
+                numbers = SurfaceCertificate.from_json(json.dumps(proof))
+                widths = [
+                    bandwidth(rational(Fraction(p))) for p in numbers.kernel_prices
+                ]
+                found = violation(numbers.kinks, numbers.weights, widths, strikes)
+                assert found <= 1e-40, text
+    return surfaces, certificates
+
+
+def test_no_mutated_surface_or_certificate_is_proved_falsely(rng):
+    """400 of each."""
+    surfaces, certificates = assert_no_false_proofs(rng, 20)
+    assert surfaces > 20
+    assert certificates > 60
 
 
 # --- the certificate object
@@ -470,8 +748,8 @@ def test_certified_identities_are_exact_and_changes_are_rounding(rng):
             assert sum(w * s for w, s in zip(exact, sites, strict=True)) == 1
             moved = [abs(w - Fraction(g)) for w, g in zip(exact, given, strict=True)]
             assert sum(change > 0 for change in moved) <= 2
-            changes.append(max(moved))
-        assert certificate.largest_change == float(max(changes)) < 1e-14
+            changes.append(sum(d * (1 + s) for d, s in zip(moved, sites, strict=True)))
+        assert float(max(changes)) < certificate.largest_change < 1e-14
         assert certificate.expiries == ("0.1 years", "0.2 years", "0.4 years")
 
 
@@ -493,13 +771,13 @@ def test_no_weight_at_the_forward_is_certified_by_others():
     )
     assert certificate
     assert certificate.weights[0][1] == 0.0
-    assert 0.0 < certificate.largest_change < 1e-15
+    assert 0.0 < certificate.largest_change < 1e-14
 
 
 def test_one_hidden_unit_is_certified():
     flat = certify_surface([1.0], [[1.0], [1.0]], [0.2], [1.0, 2.0], [1, 1], [1, 1])
     assert flat
-    assert flat.largest_change == 0.0
+    assert flat.largest_change < 1e-15  # of the kernel price
     assert not certify_surface([1.0], [[0.9]], [0.2], [1.0], [1.0], [1.0])
     assert not certify_surface([1.1], [[1.0]], [0.2], [1.0], [1.0], [1.0])
 
@@ -547,6 +825,36 @@ def test_frame_shows_how_far_from_failing(rng):
     assert repr(off) == (
         "not proved free of arbitrage: sum of weights is not 1: May, by 0.125"
     )
+
+
+def test_a_certificate_holds_only_for_the_network_it_was_made_of():
+    """Two weights replaced by others are another network, with other prices."""
+    off: Any = {"kinks": [0.5, 1.0, 1.5], "weights": [[0.25, 0.25, 0.5]]}
+    terms: Any = {"times": [1.0], "forwards": [100.0], "discount_factors": [1.0]}
+    certificate = certify_surface(**off, bandwidths=[0.1] * 3, **terms)
+    assert certificate.largest_change == pytest.approx(0.25 * 2.0 + 0.25 * 2.5)
+    assert "1e-13 of the forward: the given network, by 1.125" in repr(certificate)
+    again = SurfaceCertificate.from_json(certificate.to_json())
+    assert not again
+    # A law of the right weights whose widths cannot be told from kernel prices.
+    right: Any = {"kinks": [0.5, 1.0, 1.5], "weights": [[0.25, 0.5, 0.25]]}
+    assert certify_surface(**right, bandwidths=[6.0] * 3, **terms)
+    assert not certify_surface(**right, bandwidths=[7.0] * 3, **terms)
+    # Replacing a negative weight would hide it.
+    negative = [[-(2.0**-60), 1.0, 2.0**-60]]
+    assert not certify_surface([0.5, 1.0, 1.5], negative, bandwidths=[0.1] * 3, **terms)
+
+
+def test_a_certificate_of_lists_cannot_be_changed_afterwards():
+    row, kinks = [0.25, 0.5, 0.25], [0.5, 1.0, 1.5]
+    certificate = SurfaceCertificate(
+        *([1.0], [100.0], [1.0], kinks, [0.0] * 3),  # type: ignore[arg-type]
+        weights=[row],  # type: ignore[arg-type]
+        expiries=["June"],  # type: ignore[arg-type]
+    )
+    assert certificate
+    row[0], kinks[1] = 9.0, 2.0
+    assert certificate.verify()
 
 
 def test_certify_refuses_shapes_and_proves_no_nonsense():

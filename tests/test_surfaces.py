@@ -1,5 +1,8 @@
 """`fit_surface` and `PriceSurface`: in order everywhere, near the quotes, exact."""
 
+import copy
+import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from relu_options.fitting.calendar_program import (
 from relu_options.fitting.grid import shared_grid
 from relu_options.market_data import bundled_truth, prepare_quotes
 from relu_options.surface_law import _convex_slopes, time_values
+from relu_options.verify import verify_surface
 
 MARKET = Path(__file__).parents[2] / "shared" / "market"
 SX5E = MARKET / "sx5e_20100301_andreasen_huge.csv"
@@ -367,6 +371,121 @@ def tiny_surface(**changes: Any):
     return ro.PriceSurface(**{**arrays, **changes})
 
 
+def test_one_kink_is_black_scholes():
+    """All mass at the forward: one lognormal law, at every time."""
+    surface = tiny_surface(kinks=[1.0], weights=[[1.0]], bandwidths=[0.2])
+    assert surface.certificate
+    strikes, times = np.array([80.0, 100.0, 130.0]), np.array([[0.3], [1.0], [2.5]])
+    flat = ro.BlackScholesSurface(volatilities=0.2, times=[1.0], forwards=100.0)
+    for name in ("price", "delta", "gamma", "density", "theta", "local_volatility"):
+        actual = getattr(surface, name)(strikes, times)
+        expected = getattr(flat, name)(strikes, times)
+        np.testing.assert_allclose(actual, expected, rtol=1e-7)
+    assert surface.curve(1.0).price(90.0) == pytest.approx(flat.price(90.0, 1.0))
+    again = ro.PriceSurface.from_json(surface.to_json())
+    assert again.price(90.0, 0.5) == surface.price(90.0, 0.5)
+
+
+def test_two_kinks_have_one_law():
+    """With mean 1 it is at the forward."""
+    two: Any = {"kinks": [0.5, 1.0], "weights": [[0.0, 1.0]], "bandwidths": [0.2, 0.2]}
+    surface = tiny_surface(**two)
+    assert surface.certificate
+    assert surface.implied_volatility(90.0, 1.0) == pytest.approx(0.2)
+
+
+def test_a_surface_cannot_be_changed_from_outside():
+    """Neither by the arrays it was made of nor by those it hands out, nor a copy."""
+    weights = np.array([[0.25, 0.5, 0.25]])
+    given = tiny_surface(weights=weights)
+    flat = ro.BlackScholesSurface(volatilities=weights[0, :1], times=[1.0], forwards=9)
+    weights[:] = 9.0
+    assert given.certificate
+    assert flat.volatilities[0] == 0.25
+    for one in (given, flat):
+        for surface in (one, copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+            arrays = [x for x in vars(surface).values() if isinstance(x, np.ndarray)]
+            assert len(arrays) >= 4
+            for array in arrays:
+                with pytest.raises(ValueError, match="read-only"):
+                    array[...] = 2.0
+            forwards = surface.forward_curve()
+            forwards.iloc[0] = 2.0
+            assert surface.forwards[0] != 2.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": [[0.25, np.nan, 0.25]]}, "weights must be finite numbers"),
+        ({"times": [np.inf]}, "times must be finite numbers"),
+        ({"forwards": [np.inf]}, "forwards must be finite numbers"),
+        ({"times": 1.0}, r"times must have shape \(1,\)"),
+        ({"bandwidths": [0.1, -0.1, 0.1]}, "kinks and bandwidths must not be negative"),
+        ({"kinks": [-0.9, 1.0, 1.1]}, "kinks and bandwidths must not be negative"),
+        (
+            {"kinks": [1.0], "bandwidths": [0.2], "weights": [[0.9]]},
+            "the weights of a single kink must be 1",
+        ),
+        ({"spot": -5000.0}, "spot must be a positive number or None, not -5000.0"),
+        ({"spot": np.nan}, "spot must be a positive number or None, not nan"),
+        ({"spot": "100"}, "spot must be a positive number or None, not '100'"),
+    ],
+)
+def test_a_surface_of_no_numbers_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_surface(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("times", {}, "not a price surface: "),
+        ("times", [10**400], "not a price surface: "),
+        ("times", ["soon"], "could not convert"),
+        ("times", None, "times"),
+        ("weights", [[0.25, 0.5]], "weights must have shape"),
+        ("weights", [[0.25], [0.5, 0.25]], "inhomogeneous"),
+        ("expiries", "J", "expiries must be a list of texts"),
+        ("expiries", [7], "expiries must be a list of texts"),
+        ("spot", [], "spot must be a positive number"),
+    ],
+)
+def test_a_file_of_no_surface_is_refused(name, value, message):
+    values = json.loads(tiny_surface().to_json())
+    with pytest.raises(ValueError, match=message):
+        ro.PriceSurface.from_json(json.dumps({**values, name: value}))
+    del values[name]
+    with pytest.raises(ValueError, match=f"no field '{name}'"):
+        ro.PriceSurface.from_json(json.dumps(values))
+
+
+def test_surfaces_of_quotes_are_proved_from_their_files(surface):
+    """Bounds of the rounding of weights and bandwidths are far below the limit."""
+    rng = np.random.default_rng(11)
+    surfaces = [surface, tiny_surface()]
+    kinks = np.exp(np.linspace(-1.0, 1.0, 41))
+    kinks[20] = 1.0
+    for _ in range(20):
+        laws = np.exp(-0.5 * (np.log(kinks) / rng.uniform(0.1, 0.3, (4, 1))) ** 2)
+        laws = np.array([ro.fitting.programme.tilted(w / w.sum(), kinks) for w in laws])
+        surfaces.append(
+            ro.PriceSurface(
+                kinks,
+                ro.arbitrage.settle_weights(laws, kinks),
+                np.full(41, rng.uniform(0.02, 0.5)),
+                np.arange(1.0, 5.0),
+                np.full(4, 100.0),
+                np.ones(4),
+            )
+        )
+    for one in surfaces:
+        lines = verify_surface(json.loads(one.to_json()))
+        assert lines[0].startswith("proved: no butterfly")
+        assert one.certificate
+        assert one.certificate.largest_change < 1e-14
+
+
 def test_bad_input_is_named():
     one = ro.prepare_quotes(ro.bundled_chain()["2025-06-20"])
     with pytest.raises(QuoteError, match="two expiries have one time to expiry"):
@@ -510,6 +629,7 @@ def test_published_table_is_fitted_in_order():
     assert len(surface) == 12
     assert 1e4 * surface.volatility_error <= 2.5
     assert bool(surface.certificate)
+    assert verify_surface(json.loads(surface.to_json()))
     assert_no_static_arbitrage(surface)
 
 

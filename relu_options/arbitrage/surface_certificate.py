@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -59,7 +59,9 @@ class SurfaceCertificate:
         weights: One row for each expiry. Two of a row are in general fractions, so
             that the row's sum and its mean are 1 without rounding.
         expiries: Labels.
-        largest_change: Of a weight of the certified from one of the given network.
+        largest_change: Of any price, in discounted forwards, between the network that
+            was given in binary64 and the certified one: a bound, and rounding if it is
+            at most 1e-13, which is claimed as well.
 
     Examples:
         >>> from dataclasses import replace
@@ -67,7 +69,7 @@ class SurfaceCertificate:
         ...     kinks=[0.9, 1.0, 1.1], weights=[[0.1, 0.8, 0.1], [0.25, 0.5, 0.25]],
         ...     bandwidths=[0.02, 0.02, 0.02], times=[0.1, 0.2],
         ...     forwards=[100.0, 101.0], discount_factors=[1.0, 0.99])
-        >>> bool(certificate), certificate.largest_change < 1e-15
+        >>> bool(certificate), certificate.largest_change < 1e-14
         (True, True)
         >>> certificate  # doctest: +NORMALIZE_WHITESPACE
         free of butterfly, call-spread and calendar arbitrage at every strike and time,
@@ -86,6 +88,12 @@ class SurfaceCertificate:
     weights: tuple[tuple[Number, ...], ...]
     expiries: tuple[str, ...]
     largest_change: float = 0.0
+
+    def __post_init__(self):
+        # Lists could be changed after the proof.
+        for name in (*_VECTORS, "expiries"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "weights", tuple(map(tuple, self.weights)))
 
     def verify(self) -> list[str]:
         """Prove every claim anew; returns lines that say what was proved.
@@ -233,6 +241,10 @@ def certify_surface(
     changes by at most a part $n \epsilon$, and so does any time value, and only those
     between the two kinks. `settle_weights` leaves far more room. If the weight at the
     forward is below $10^{-11}$, that of a kink below it, chosen likewise, is replaced.
+    The certificate holds only if no price changes by more than rounding: by at most
+    $10^{-13}$ discounted forwards, of which weights that change by $\delta_j$ take
+    $\sum_j (1 + s_j) |\delta_j|$ and the rounding of a kernel price of $2^{-50}$ takes
+    $2^{-50} e^{h^2 / 8}$, so that bandwidths are at most 6.
 
     Args:
         kinks: Over the forward, of shape `(n,)`.
@@ -275,22 +287,43 @@ def certify_surface(
     if len(labels) != count:
         raise ValueError(f"{len(labels)} expiries for {count} times")
     certified = [_with_exact_identities(sites, row) for row in rows]
-    changes = [
-        abs(Fraction(new) - Fraction(old))
-        for row, exact in zip(rows.tolist(), certified, strict=True)
-        for old, new in zip(row, exact, strict=True)
-        if isinstance(new, Fraction)
-    ]
+    prices = [math.erf(h / math.sqrt(8.0)) for h in widths.tolist()]
     return SurfaceCertificate(
         times=tuple(terms[0].tolist()),
         forwards=tuple(terms[1].tolist()),
         discount_factors=tuple(terms[2].tolist()),
         kinks=tuple(sites.tolist()),
-        kernel_prices=tuple(math.erf(h / math.sqrt(8.0)) for h in widths.tolist()),
+        kernel_prices=tuple(prices),
         weights=tuple(certified),
         expiries=labels,
-        largest_change=float(max(changes, default=0)),
+        largest_change=_largest_change(sites, rows, certified, widths, prices),
     )
+
+
+def _largest_change(
+    kinks: np.ndarray,
+    weights: np.ndarray,
+    certified: Sequence[Sequence[Number]],
+    bandwidths: np.ndarray,
+    kernel_prices: Sequence[float],
+) -> float:
+    """The bound of `relu_options.verify`; infinite if a number is not finite."""
+    from relu_options.verify import price_changes
+
+    def exact(values: Iterable[Number]) -> list[Fraction]:
+        return [Fraction(value) for value in values]
+
+    try:
+        changes = price_changes(
+            exact(kinks.tolist()),
+            [exact(row) for row in weights.tolist()],
+            [exact(row) for row in certified],
+            exact(bandwidths.tolist()),
+            exact(kernel_prices),
+        )
+        return float(max(changes))
+    except (ValueError, OverflowError):
+        return math.inf
 
 
 def settle_weights(weights: ArrayLike, kinks: ArrayLike) -> np.ndarray:
@@ -409,7 +442,8 @@ def _time_values(kinks: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _with_exact_identities(kinks: np.ndarray, row: np.ndarray) -> tuple[Number, ...]:
     """The weights with two replaced by the fractions that make mass and mean 1.
 
-    The weights as they are where no two can do that, or values are not finite.
+    The weights as they are where no two can do that, one of the two is negative, or
+    values are not finite.
     """
     weights: list[Number] = row.tolist()
     finite = np.isfinite(row).all() and np.isfinite(kinks).all()
@@ -419,7 +453,7 @@ def _with_exact_identities(kinks: np.ndarray, row: np.ndarray) -> tuple[Number, 
     a = int(np.argmax(kinks == 1.0))
     if row[a] < _LIGHT:
         a = int(np.argmax(np.where(kinks < 1.0, row * (1.0 - kinks), -np.inf)))
-    if b <= a or kinks[a] > 1.0:
+    if b <= a or kinks[a] > 1.0 or row[a] < 0.0 or row[b] < 0.0:
         return tuple(weights)
     others = row.copy()
     others[[a, b]] = 0.0
