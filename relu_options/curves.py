@@ -29,6 +29,7 @@ from relu_options.arbitrage import (
     least_excess,
 )
 from relu_options.errors import require_positive
+from relu_options.files import check_seal
 from relu_options.networks import PriceNetwork, ReLUNetwork
 
 if TYPE_CHECKING:
@@ -515,14 +516,17 @@ def read_document(source: str | Path, format_name: str, what: str) -> dict[str, 
     """Read JSON text, or a file of it, that says to be of a format.
 
     Raises:
-        ValueError: If it says otherwise.
+        ValueError: If it says otherwise, or has a digest that is not its own.
 
     Examples:
         >>> read_document('{"format": "a/1", "x": 1}', "a/1", "price curve")["x"]
         1
     """
     text = source if isinstance(source, str) and "{" in source else None
-    values = json.loads(Path(source).read_text() if text is None else text)
+    text = Path(source).read_text() if text is None else text
+    values = json.loads(text)
+    if "digest" in values:
+        check_seal(text.rstrip().encode())
     if values.get("format") != format_name:
         raise ValueError(
             f"not a {what}: format {values.get('format')!r}, not {format_name!r}"

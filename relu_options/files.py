@@ -43,6 +43,7 @@ UNSEALED = "0" * 32
 _DIGEST_KEY = b'"digest": "'
 _DIGEST = re.compile(_DIGEST_KEY + rb'([0-9a-f]{32})"')
 _LOCK = ".lock"
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 # On Windows a file that is being removed may not be opened either.
 _BUSY = PermissionError if sys.platform == "win32" else BlockingIOError
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -120,8 +121,9 @@ def sole_writer(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
     lock = _acquire(folder)
     try:
         if lock is not None:
-            for unfinished in folder.glob(".*.tmp"):
-                unfinished.unlink(missing_ok=True)
+            for path in folder.glob(".*.tmp"):
+                if _UNFINISHED.fullmatch(path.name):  # not those of other programs
+                    path.unlink(missing_ok=True)
         yield partial(_write, folder)
     finally:
         if lock is not None:

@@ -79,11 +79,15 @@ def test_a_file_that_becomes_too_large_leaves_what_was_there(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
-    for left in (".lock", ".one.txt.123.tmp", ".other.txt.456.tmp"):
+    for left in (".lock", f".one.txt.{'1' * 32}.tmp", f".other.{'a' * 32}.tmp"):
         (tmp_path / left).write_bytes(b"left")
     with sole_writer(tmp_path) as write:
         write("one.txt", b"first")
     assert contents(tmp_path) == {"one.txt": b"first"}
+    (tmp_path / ".another program.tmp").write_bytes(b"")
+    with sole_writer(tmp_path):
+        pass
+    assert set(contents(tmp_path)) == {"one.txt", ".another program.tmp"}
 
 
 def test_threads_write_one_after_the_other(tmp_path):
@@ -160,7 +164,9 @@ def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(files, "_lock", refuse)
-    unfinished = tmp_path / ".one.txt.0.tmp"  # perhaps another's, at this moment
+    unfinished = (
+        tmp_path / f".one.txt.{'0' * 32}.tmp"
+    )  # perhaps another's, at this moment
     unfinished.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="has no locks .*let one process write there"),

@@ -177,6 +177,9 @@ def test_without_a_folder_the_surfaces_are_in_memory(history, folder):
 def test_the_files_are_surfaces_that_anybody_proves(folder):
     path = folder / "2025-01-10.json"
     assert bool(PriceSurface.from_json(path).certificate)
+    text = path.read_text()
+    with pytest.raises(ValueError, match="not as it was written"):
+        PriceSurface.from_json(text.replace('"spot": ', '"spot": 1'))
     run = subprocess.run(
         [sys.executable, "-m", "relu_options.verify", str(path)],
         capture_output=True,
@@ -315,7 +318,7 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(jobs, history, folder, tmp_path)
     assert len(done) < len(expected)
     whole = {name: text for name, text in done.items() if not name.startswith(".")}
     assert whole == {name: expected[name] for name in whole}
-    (output / ".2025-01-13.json.0.tmp").write_text('{"format": "relu')
+    (output / f".2025-01-13.json.{'0' * 32}.tmp").write_text('{"format": "relu')
     times = {name: (output / name).stat().st_mtime_ns for name in whole}
     fit_history(ChainHistory(history.path), output=output, **OPTIONS)
     assert contents(output) == expected

@@ -375,6 +375,21 @@ def test_overwriting_in_another_format_leaves_one_file(tmp_path):
     assert_same_chain(history["2025-03-17"], chain_of("2025-03-17"))
 
 
+@pytest.mark.skipif(pa is None, reason="needs pyarrow")
+@pytest.mark.parametrize("file_format", PARTS)
+def test_files_of_both_formats_become_one(file_format, tmp_path):
+    """As a process leaves them that was killed between the new file and the old."""
+    history = three_days(tmp_path, file_format="parquet")
+    other = chain_of("2025-03-17", bid=0.5)
+    path = tmp_path / part_name("SPX", "2025-03-17", "csv")
+    path.write_bytes(encode_chain(other, "csv"))
+    assert_same_chain(history["2025-03-17"], chain_of("2025-03-17"))
+    assert len(history) == len(list(history.scan())) == 3
+    ChainHistory(tmp_path, file_format=file_format).append(other, overwrite=True)
+    assert [one.name for one in path.parent.iterdir()] == [PARTS[file_format]]
+    assert_same_chain(history["2025-03-17"], other)
+
+
 def test_a_history_goes_on_in_its_own_format(tmp_path):
     three_days(tmp_path, file_format="csv")
     ChainHistory(tmp_path).append(chain_of("2025-03-20"))
@@ -657,7 +672,9 @@ def test_tables_may_be_edited_by_hand_on_purpose(tmp_path):
         "date,ratio\n2025-03-17,2\n2025-03-17,3\n": "1 of 2 rows do not have a date",
         "date,ratio\n2025-03-17,-2\n": "do not have a positive ratio",
         "date,ratio\n2025-03-17,\n": "do not have a positive ratio",
-        "date,ratio\nsoon,2\n": "'soon' is not a date",
+        "date,ratio\nsoon,2\n": "1 of 1 rows do not have a date as 2025-03-14: soon",
+        "date,ratio\n03/04/2025,2\n": "a date as 2025-03-14: 03/04/2025",
+        "date,ratio\n2025-02-30,2\n": "is not a date",
         "date,ratio\n2025-03-17,two\n": "could not convert string to float",
         "# the splits\ndate,ratio\n2025-03-17,2\n": "it has no digest",
     }.items():
@@ -904,6 +921,82 @@ def test_an_import_that_was_killed_is_simply_run_again(tmp_path):
         history.append(chain)
         clean.append(chain)
     assert contents(tmp_path / "killed") == contents(tmp_path / "clean")
+
+
+ROUNDS = 8  # 200 have been tried
+
+TOGETHER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from relu_options.market_data.history import ChainHistory
+from test_history import chain_of, pa, round_dates
+
+path, start, me, rounds = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
+rng = np.random.default_rng(me)
+for place in range(rounds):
+    # The same format or the other one, in turn.
+    file_format = "csv" if pa is None or (me * place) % 2 else "parquet"
+    history = ChainHistory(path, file_format=file_format)
+    shared, *own = round_dates(place)
+    chain = chain_of(shared, bid=[1.0, 3.0, 3.1, 0.8 - 0.1 * me])
+    (start / f"{place} {me}").touch()
+    while not (start / f"{place} {1 - me}").exists():
+        pass
+    time.sleep(rng.uniform(0.0, 0.003))
+    try:
+        history.append(chain)
+        outcome = "written"
+    except ValueError as error:
+        outcome = "told" if "another chain" in str(error) else repr(error)
+    history.append(chain_of(own[me]))
+    history.append(chain_of(own[2], bid=0.5), overwrite=True)
+    history.write_underlying_prices({shared: 1.0 + me, own[me]: 2.0 + me})
+    print(outcome)
+"""
+
+
+def round_dates(place):
+    """The date that two processes append to in a round, one for each, and another."""
+    days = pd.bdate_range("2010-01-04", periods=4 * place + 4)[-4:]
+    return [f"{day:%Y-%m-%d}" for day in days]
+
+
+def test_two_processes_append_and_one_reads(tmp_path):
+    """Of two chains of one date one is there, and the other's process is told so."""
+    path, start = tmp_path / "history", tmp_path / "start"
+    start.mkdir()
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    }
+    command = [sys.executable, "-c", TOGETHER, str(path), str(start)]
+    running = [
+        subprocess.Popen(
+            [*command, str(me), str(ROUNDS)], env=environment, stdout=subprocess.PIPE
+        )
+        for me in range(2)
+    ]
+    history = ChainHistory(path)
+    while any(process.poll() is None for process in running):
+        for chain in history.scan():  # what can be read is whole, at any time
+            assert len(chain.rows) == 4
+        if len(history):
+            assert set(history.underlying_prices) <= {1.0, 2.0, 3.0, 100.5}
+        time.sleep(0.01)
+    lines = [process.communicate()[0].decode().split() for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    for place in range(ROUNDS):
+        outcomes = [line[place] for line in lines]
+        assert sorted(outcomes) == ["told", "written"], (place, outcomes)
+        shared, *own = round_dates(place)
+        bids = [1.0, 3.0, 3.1, 0.8 - 0.1 * outcomes.index("written")]
+        assert_same_chain(history[shared], chain_of(shared, bid=bids))
+        for date in own[:2]:
+            assert_same_chain(history[date], chain_of(date))
+        assert_same_chain(history[own[2]], chain_of(own[2], bid=0.5))
+    parts = [name for name in contents(path) if "date=" in name]
+    assert len(parts) == len(history) == 4 * ROUNDS
+    assert all(name.rpartition("/")[2] in PARTS.values() for name in parts)
 
 
 def test_a_stored_chain_travels_without_its_folder(tmp_path):

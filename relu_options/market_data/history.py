@@ -57,7 +57,7 @@ _COLUMNS = {
     _SETTLEMENT_PRICES: (["expiry", "settlement"], ["price"]),
     _CALENDAR: (["date"], []),
 }
-_OWN = {"date": "a date", "expiry": "an expiry and settlement"}
+_A = {"date": "a date", "expiry": "an expiry"}
 _DAY = re.compile(r"date=\d{4}-\d\d-\d\d")
 _TRIES = 5  # to read a file that another process replaces by one of another name
 _SHOWN = 3  # dates or names in a message
@@ -622,7 +622,12 @@ def _read_table(content: bytes) -> pd.DataFrame:
     if text.startswith(b"#"):
         check_seal(text)
         text = text.partition(b"\n")[2]
-    return pd.read_csv(io.BytesIO(text), dtype="str")
+    table = pd.read_csv(io.BytesIO(text), dtype="str")
+    for column in ("date", "expiry"):
+        if column in table:  # which comes first, day or month, is never guessed
+            sound = table[column].str.fullmatch(r"\d{4}-\d\d-\d\d", na=False)
+            _require(table, sound, f"{_A[column]} as 2025-03-14")
+    return table
 
 
 def _sound_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -646,7 +651,9 @@ def _sound_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
         rows[column] = np.asarray(table[column], dtype=float)
         sound = _is_positive(rows[column])
         _require(rows, sound, f"a positive {column.replace('_', ' ')}")
-    _require(rows, ~rows.duplicated(keys), f"{_OWN[day]} of their own")
+    _require(
+        rows, ~rows.duplicated(keys), f"{' and '.join([_A[day], *rest])} of their own"
+    )
     return rows.sort_values(keys, ignore_index=True)
 
 
