@@ -21,7 +21,10 @@ from relu_options.verification.layers import HiddenUnit, LayeredNetwork
 
 _SAFETY = 1e-11  # relative: above the rounding errors of the arithmetic itself
 _BITS = 400  # of products, and of their inverses: far from where floats end
-TOO_WIDE = "weights differ by more powers of two than floats and a solver can hold"
+TOO_WIDE = (
+    "weights differ by more powers of two than floats and a solver can hold; scale the "
+    "layers to like sizes, or drop weights that are negligible"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,7 +92,8 @@ def verify_no_arbitrage(
 
     Returns:
         A `Proof`, which is true; a `Counterexample` of the first condition that fails,
-        with those of others in `further`; or `Unknown` if the time was too short.
+        with those of others in `further`; or `Unknown` if the time was too short, or a
+        programme's arithmetic too coarse.
 
     Raises:
         ValueError: If the network has weights that are not finite, units that are not

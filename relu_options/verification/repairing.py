@@ -131,7 +131,8 @@ def repair(
         The network with its proof.
 
     Raises:
-        VerificationError: If the time was too short, or no output weights pass.
+        VerificationError: If the time was too short, no output weights pass, or
+            weights differ too much for a solver in floating point.
         ValueError: If the network has more than two inputs.
 
     Examples:
@@ -161,7 +162,7 @@ def repair(
     if nearest not in ("weights", "prices"):
         raise ValueError(f"nearest must be 'weights' or 'prices', not {nearest!r}")
     if not fits_floats(network, np.array(box.low), np.array(box.high)):
-        raise VerificationError(f"no repair of {network!r}: its {TOO_WIDE}")
+        raise VerificationError(f"no repair of {network!r}: {TOO_WIDE}")
     if len(network.layers) == 1:
         network = _with_linear_part(network)
     names = conditions_of(conditions, box.has_time)

@@ -153,7 +153,7 @@ def _affine(
 def _sizes(numbers: np.ndarray) -> np.ndarray:
     """Absolute values, none of which vanishes in a product."""
     sizes = np.abs(numbers)
-    return np.where(sizes > 0.0, np.maximum(sizes, _FLOOR), sizes)
+    return np.maximum(sizes, _FLOOR, out=sizes, where=sizes > 0.0)
 
 
 def _table(rows: list[tuple], fill: float) -> np.ndarray:

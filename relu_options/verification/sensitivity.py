@@ -35,7 +35,6 @@ from relu_options.verification.layers import (
     LayeredNetwork,
     in_floats,
     layered,
-    rational,
 )
 from relu_options.verification.one_input import enumerate_segments
 from relu_options.verification.programme import TOLERANCE, Affine, encode
@@ -59,7 +58,8 @@ class DeltaBound:
         at_low: Inputs where the slope is least.
         at_high: Inputs where it is largest.
         method: How it was found.
-        tolerance: By how much `lipschitz` may be too small; 0 if it is exact.
+        tolerance: By how much `lipschitz` may be too small, `low` too high and `high`
+            too low; 0 if they are exact. Both are slopes of some region in any case.
 
     Examples:
         >>> from relu_options.networks import relu
@@ -194,7 +194,8 @@ def delta_bound(
         The least and the largest slope, and the bound on both.
 
     Raises:
-        VerificationError: If the time was too short.
+        VerificationError: If the time was too short, or, with three inputs and more,
+            weights differ too much for a solver in floating point.
 
     Examples:
         A call spread moves by no more than its underlying; norms say twice as much.
@@ -273,7 +274,8 @@ def price_radius(
         The radius, exact with one or two inputs that move.
 
     Raises:
-        VerificationError: If the time was too short.
+        VerificationError: If the time was too short, or, with three inputs and more,
+            weights differ too much for a solver in floating point.
         ValueError: If the point is outside the domain or a scale is negative.
 
     Examples:
@@ -325,7 +327,8 @@ def decision_radius(
         The radius; `value` and `there` are those of holding less exercise.
 
     Raises:
-        VerificationError: If the time was too short.
+        VerificationError: If the time was too short, or, with three inputs and more,
+            weights differ too much for a solver in floating point.
         ValueError: If the point is outside the domain or a scale is negative.
 
     Examples:
@@ -427,7 +430,7 @@ def _delta_by_programme(
     exact = ExactNetwork(network)
     ends_of_box = np.array(box.low), np.array(box.high)
     if not fits_floats(network, *ends_of_box):
-        raise VerificationError(f"{TOO_WIDE}; with two inputs there is no such limit")
+        raise VerificationError(f"{network!r}: {TOO_WIDE}")
     ranges = ranges_on(network, *ends_of_box)
     reach = max(map(abs, gradient_range(network, ranges, of_input)))
     tolerance = TOLERANCE * max(1.0, reach)
@@ -471,11 +474,11 @@ def _norm_product(network: LayeredNetwork, of_input: int) -> float:
 
 def _norm(matrix: np.ndarray) -> Fraction:
     """The spectral norm of a matrix whose numbers may be of any size."""
-    numbers = rational(matrix)
-    size = max((abs(x) for x in numbers.ravel()), default=Fraction(0))
+    size = np.abs(matrix).max()
     if not size:
-        return size
-    return size * Fraction(float(np.linalg.norm(as_floats(numbers / size), 2)))
+        return Fraction(0)
+    norm = np.linalg.norm(as_floats(matrix / size), 2)
+    return Fraction(size) * Fraction(float(norm))
 
 
 def _placed(
@@ -614,7 +617,7 @@ def _nearest_by_programme(
     """The same for three inputs and more: one mixed-integer programme a level."""
     low, high = np.array(box.low), np.array(box.high)
     if not fits_floats(network, low, high):
-        raise VerificationError(f"{TOO_WIDE}; with two inputs there is no such limit")
+        raise VerificationError(f"{network!r}: {TOO_WIDE}")
     network = in_floats(network)
     ranges = ranges_on(network, low, high)
     nearest, lower = None, math.inf
