@@ -28,7 +28,7 @@ from relu_options.backtest import (
     backtest,
     sweep,
 )
-from relu_options.backtest.market import curve_of
+from relu_options.backtest.day import curve_of
 from relu_options.backtest.strategies import (
     BuyWrite,
     Calendar,

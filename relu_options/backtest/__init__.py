@@ -9,8 +9,8 @@ from types import ModuleType
 
 from relu_options.backtest import strategies
 from relu_options.backtest.contracts import EVENTS, Contract, Event, Mark, Trade
+from relu_options.backtest.day import History
 from relu_options.backtest.engine import Setup, Strategy, backtest
-from relu_options.backtest.market import History
 from relu_options.backtest.model_comparison import compare_models
 from relu_options.backtest.orders import Claim, Target
 from relu_options.backtest.result import BacktestResult, Summary, SweepResult

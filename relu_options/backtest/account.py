@@ -16,6 +16,7 @@ with the Greeks of the date before and $\varepsilon$ what they leave unexplained
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,9 +26,11 @@ from relu_options.backtest.contracts import (
     Contract,
     Event,
     Mark,
+    Slice,
     Trade,
     slice_name,
 )
+from relu_options.backtest.day import Day, Terms
 from relu_options.backtest.market import Market, Marks
 from relu_options.backtest.settlement import (
     Settlement,
@@ -97,6 +100,8 @@ class Account:
         self._date: pd.Timestamp | None = None
         self._unquoted: set[Contract] = set()
         self._exercise_noted: set[Contract] = set()
+        self._carries: dict[Slice, tuple[float, float]] = {}
+        self.last_order: pd.Timestamp | None = None
 
     @property
     def options_value(self) -> float:
@@ -116,6 +121,11 @@ class Account:
         """Cash and market value."""
         return self.cash + self.options_value + self.underlying_value
 
+    def market_on(self, day: Day) -> Market:
+        """A date as this account sees it."""
+        held = {one.slice: one.multiplier for one in self.quantities if one.listed}
+        return Market(day, self._carries, held)
+
     def begin(
         self,
         market: Market,
@@ -124,7 +134,7 @@ class Account:
         settlement_prices: dict,
         underlying_prices: pd.Series,
     ) -> None:
-        """Carry the account to a date: interest, splits, expiries, new marks.
+        """Carry the account to a date: interest, splits, terms, expiries, new marks.
 
         Args:
             market: The date.
@@ -144,6 +154,7 @@ class Account:
             if self._date is not None and day > self._date:
                 self._settle(market, self._expired(market, day), prices)
                 self._split(market.date, day, float(ratio))
+        self._restate(market)
         self._settle(market, self._expired(market), prices)
         self._revalue(market)
         self._time, self._date, self._spot = market.time, market.date, market.spot
@@ -186,6 +197,37 @@ class Account:
             quantities[new] = quantities.get(new, 0.0) + ratio * quantity
             marks[new] = self.marks[one].after_split(ratio)
         self.quantities, self.marks = quantities, marks
+
+    def _restate(self, market: Market) -> None:
+        """State positions in the multiplier and expiry time that their chain has now.
+
+        The units of the underlying are kept, and so is the value: of 10 contracts of
+        100 units 1,000 of one are left, which is what the chain calls them and what
+        closes them. A contract that delivers more than it did is a split.
+        """
+        quantities: dict[Contract, float] = {}
+        changed: dict[tuple[Slice, str], None] = {}
+        for one, quantity in self.quantities.items():
+            new = one
+            if one.slice in market.slices:
+                new = market.contract(one.slice, one.strike, is_call=one.is_call)
+                kept = one.multiplier if not one.listed else new.multiplier
+                new = replace(new, listed=one.listed, multiplier=kept)
+            if new.multiplier != one.multiplier:
+                quantity *= one.multiplier / new.multiplier
+                reason = (
+                    f"multiplier {new.multiplier:.10g} where it was "
+                    f"{one.multiplier:.10g}: quantities restated, units kept"
+                )
+                changed[one.slice, reason] = None
+            if new.expires != one.expires:
+                reason = f"expires at {new.expires} rather than {one.expires}"
+                changed[one.slice, reason] = None
+            quantities[new] = quantity
+        self.quantities = quantities
+        for key, reason in changed:
+            name = slice_name(key)
+            self.events.append(Event(market.date, "contract_changed", name, reason))
 
     def _expired(self, market: Market, day: Any = None) -> list[Contract]:
         """Contracts whose payoff is fixed by now; of a `day`, those before it."""
@@ -263,7 +305,7 @@ class Account:
         missing = {contracts[place] for place in places if contracts[place].listed}
         for one in contracts if missing - self._unquoted else ():
             if one in missing and one not in self._unquoted:
-                reason = market.why_unquoted(one)
+                reason = market.day.why_unquoted(one)
                 self.events.append(Event(market.date, "not_quoted", str(one), reason))
         self._unquoted = missing
 
@@ -272,7 +314,7 @@ class Account:
         early = {
             key
             for key in {one.slice for one in self.quantities}
-            if market.american(key)
+            if (quotes := market.day.quotes(key)) is not None and quotes.american
         }
         for one, quantity in self.quantities.items() if early else ():
             if one.slice not in early or one in self._exercise_noted or not one.listed:
@@ -307,6 +349,8 @@ class Account:
         self.cash += trade.amount - trade.fee
         self._flows["spread"] -= trade.spread
         self._flows["fees"] -= trade.fee
+        if trade.kind in ("order", "claim"):
+            self.last_order = trade.date
         one = trade.contract
         if one is None:
             self.units += trade.quantity
@@ -342,6 +386,10 @@ class Account:
     def end(self, market: Market) -> None:
         """Record the date: cash, values, Greeks, and where the change came from."""
         contracts = list(self.quantities)
+        for one in contracts:
+            terms = market.day.terms(one.slice, one.expires)
+            if isinstance(terms, Terms):
+                self._carries[one.slice] = terms.carry(market.spot)
         held = np.array([[*self.marks[one]] for one in contracts]).reshape(-1, 6)
         quantity = np.array([self.quantities[one] for one in contracts])
         units = quantity * np.array([one.multiplier for one in contracts])
@@ -363,6 +411,7 @@ class Account:
             (market.date, tuple(contracts), quantity, held[:, :2], self.units)
         )
         self._flows = _no_flows()
+        self.events.extend(market.events)
 
 
 def _no_flows() -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,15 +10,21 @@ import pandas as pd
 from relu_options.market_data.clocks import years_between
 
 Slice = tuple[pd.Timestamp, str]
-"""Expiry and settlement, "AM" or "PM"."""
+"""Expiry and settlement, "AM" or "PM", or a time such as "08:00 UTC"."""
 
 
-class Contract(NamedTuple):
+@dataclass(frozen=True)
+class Contract:
     """An option that an account can hold.
+
+    What it is are its expiry, settlement, strike and type, and whether it is listed:
+    contracts that agree in these are equal. Multiplier and expiry time are the terms on
+    which it is quoted on a date; if a later chain states others, the position stays one
+    and is restated. Roots of one settlement are not told apart, as a chain does not.
 
     Attributes:
         expiry: The date.
-        settlement: "AM" or "PM".
+        settlement: "AM" or "PM", or a time such as "08:00 UTC".
         strike: Currency units.
         is_call: False for puts.
         multiplier: Units of the underlying in a contract.
@@ -32,14 +39,16 @@ class Contract(NamedTuple):
         2025-06-20 PM call 105
         >>> option.payoff(107.0), option.adjusted(2.0).strike
         (2.0, 52.5)
+        >>> option == replace(option, multiplier=10.0)
+        True
     """
 
     expiry: pd.Timestamp
     settlement: str
     strike: float
     is_call: bool
-    multiplier: float
-    expires: pd.Timestamp
+    multiplier: float = field(compare=False)
+    expires: pd.Timestamp = field(compare=False)
     listed: bool = True
 
     @property
@@ -71,7 +80,7 @@ class Contract(NamedTuple):
     def adjusted(self, ratio: float) -> Contract:
         """The contract after a split; strikes of listed ones are rounded to cents."""
         strike = self.strike / ratio
-        return self._replace(strike=round(strike, 2) if self.listed else strike)
+        return replace(self, strike=round(strike, 2) if self.listed else strike)
 
     def __str__(self) -> str:
         name = f"{slice_name(self.slice)} {self.option_type}"
@@ -186,6 +195,7 @@ EVENTS = {
     "not_quoted": "a position has no quote: it is marked at its last volatility",
     "rejected": "an order could not be filled",
     "split": "positions were adjusted for a split",
+    "contract_changed": "a chain states other terms: positions were restated",
     "settlement_price": "no settlement price: another price was used",
     "settled_late": "the expiry was on a date without a chain",
     "early_exercise": "intrinsic value exceeds the price of an American option",

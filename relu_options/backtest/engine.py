@@ -18,10 +18,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from relu_options.backtest.account import Account
-from relu_options.backtest.contracts import Event, Slice
+from relu_options.backtest.contracts import Event
+from relu_options.backtest.day import Day, History
 from relu_options.backtest.facts import Facts
-from relu_options.backtest.market import History, Market, Marks
-from relu_options.backtest.orders import OrderFiller
+from relu_options.backtest.market import Market, Marks
+from relu_options.backtest.orders import OrderFiller, orders_in
 from relu_options.backtest.result import BacktestResult, SweepResult, result_of
 from relu_options.backtest.settlement import Settlement
 from relu_options.backtest.terms import Costs, DeltaHedge
@@ -56,7 +57,7 @@ class Setup:
 
     Raises:
         ValueError: If a term is out of range.
-        TypeError: If the strategy cannot be called.
+        TypeError: If the strategy cannot be called, or a term is of another type.
 
     Examples:
         >>> def idle(view):
@@ -80,6 +81,12 @@ class Setup:
                 "a strategy is a function of the view, not "
                 f"{type(self.strategy).__name__}"
             )
+        kinds = {"costs": Costs, "settlement": Settlement, "hedge": DeltaHedge}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            optional = name == "hedge" and value is None
+            if not (optional or isinstance(value, kind)):
+                raise TypeError(f"{name} must be a {kind.__name__}, not {value!r}")
         if self.marks not in (None, "surface", "mid"):
             raise ValueError(f"marks must be 'surface' or 'mid', not {self.marks!r}")
         if not 0.0 <= self.capital < np.inf:
@@ -173,22 +180,34 @@ def backtest(
         >>> protected.trades["option_type"].head(2).to_list()
         ['underlying', 'put']
     """
-    if settlement is None or isinstance(settlement, pd.DataFrame):
-        settlement = Settlement(settlement)
-    setup = Setup(
+    setup = setup_of(
         strategy,
-        Costs() if costs is None else costs,
-        settlement,
-        marks,
-        capital,
-        hedge,
-        rate,
-        dividend_yield,
+        costs=costs,
+        settlement=settlement,
+        marks=marks,
+        capital=capital,
+        hedge=hedge,
+        rate=rate,
+        dividend_yield=dividend_yield,
     )
     name = strategy_name(strategy)
     dates = dates_between(history, start, end)
     found = run(history, {name: setup}, surfaces, dates, progress=progress)
     return found[name]
+
+
+def setup_of(
+    strategy: Strategy,
+    *,
+    costs: Costs | None = None,
+    settlement: Settlement | pd.DataFrame | None = None,
+    **terms: Any,
+) -> Setup:
+    """The setup of a strategy on terms as `backtest` takes them."""
+    if settlement is None or isinstance(settlement, pd.DataFrame):
+        settlement = Settlement(settlement)
+    costs = Costs() if costs is None else costs
+    return Setup(strategy, costs=costs, settlement=settlement, **terms)
 
 
 def strategy_name(strategy: Strategy) -> str:
@@ -249,22 +268,22 @@ def run(
     failures: dict[str, str] = {}
     facts = Facts(history, dates)
     unreadable: list[Event] = []
-    carry: dict[Slice, tuple[float, float]] = {}
     hidden = len(dates) < SHORT_JOB if progress is None else not progress
     with one_thread():
         for date in tqdm(dates, desc="backtest", disable=hidden or None):
             try:
                 chain = history[date]
-                market = Market(chain, date, facts.price_on(date), surfaces, carry)
+                day = Day(chain, date, facts.price_on(date), surfaces)
             except QuoteError as error:
                 reason = str(error)
-                day = f"{date:%Y-%m-%d}"
-                unreadable.append(Event(date, "unreadable_day", day, reason))
+                what = f"{date:%Y-%m-%d}"
+                unreadable.append(Event(date, "unreadable_day", what, reason))
                 continue
-            facts.see(market)
+            facts.see(day)
             for name, account in accounts.items():
                 if name in failures:
                     continue
+                market = account.market_on(day)
                 view = partial(MarketView, market, account, facts, history, surfaces)
                 try:
                     _one_date(name, setups[name], account, market, facts, view)
@@ -272,8 +291,6 @@ def run(
                     if not collect:
                         raise
                     failures[name] = str(error)
-            for account in accounts.values():
-                account.events.extend(market.events)
     done = {}
     for name, account in accounts.items():
         if name in failures:
@@ -301,14 +318,16 @@ def _one_date(
         settlement_prices=facts.settlement_prices,
         underlying_prices=facts.prices_until(market.date),
     )
+    where = f"{market.date:%Y-%m-%d}, {name}"
     try:
-        orders = setup.strategy(view())
-    except (BacktestError, LookAheadError):
+        orders = orders_in(setup.strategy(view()))
+    except LookAheadError:
         raise
+    except BacktestError as error:
+        raise BacktestError(f"{where}: {error}") from error
     except Exception as error:  # whatever a user's function raises, with its date
         raise BacktestError(
-            f"{market.date:%Y-%m-%d}, {name}: the strategy raised "
-            f"{type(error).__name__}: {error}"
+            f"{where}: the strategy raised {type(error).__name__}: {error}"
         ) from error
     OrderFiller(market, account, name).fill(orders)
     if setup.hedge is not None:

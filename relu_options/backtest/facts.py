@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from relu_options.backtest.contracts import Event
-from relu_options.backtest.market import History, Market
+from relu_options.backtest.day import Day, History
 from relu_options.backtest.settlement import COLUMNS, price_table
 from relu_options.market_data.clocks import expiry_time
 
@@ -35,10 +35,10 @@ class Facts:
             for day in gaps[(gaps > dates[0]) & (gaps < dates[-1])]
         ]
 
-    def see(self, market: Market) -> None:
+    def see(self, day: Day) -> None:
         """Remember the price of the underlying of a date that had none."""
-        if market.date not in self.underlying_prices.index:
-            seen = pd.Series({market.date: market.spot})
+        if day.date not in self.underlying_prices.index:
+            seen = pd.Series({day.date: day.spot})
             self.underlying_prices = pd.concat(
                 [self.underlying_prices, seen]
             ).sort_index()

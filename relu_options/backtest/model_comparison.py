@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from relu_options import black_scholes
 from relu_options.backtest.contracts import Slice
+from relu_options.backtest.day import History, curve_of
 from relu_options.backtest.engine import SHORT_JOB, Surfaces, dates_between
-from relu_options.backtest.market import History, curve_of
 from relu_options.backtest.svi import fit_svi
 from relu_options.errors import FitError, QuoteError
 from relu_options.fitting.surface import fit_surface

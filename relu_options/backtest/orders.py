@@ -10,7 +10,7 @@ the counter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ from relu_options.backtest.contracts import (
     Trade,
     slice_name,
 )
+from relu_options.backtest.day import slices_named
 from relu_options.backtest.market import Market
-from relu_options.errors import BacktestError
+from relu_options.errors import BacktestError, QuoteError
 from relu_options.portfolio import StrikePortfolio
 
 
@@ -37,6 +38,9 @@ class Target:
         portfolios: One or more, each with its expiry; none closes every position.
         underlying: Units of the underlying to hold; None leaves them as they are.
 
+    Raises:
+        TypeError: If `portfolios` is no tuple of portfolios.
+
     Examples:
         >>> everything_sold = Target((), underlying=0.0)
         >>> everything_sold.portfolios
@@ -45,6 +49,16 @@ class Target:
 
     portfolios: tuple[StrikePortfolio, ...] = ()
     underlying: float | None = None
+
+    def __post_init__(self) -> None:
+        known = isinstance(self.portfolios, tuple | list)
+        if not known or not all(
+            isinstance(one, StrikePortfolio) for one in self.portfolios
+        ):
+            raise TypeError(
+                "a Target takes a tuple of StrikePortfolios, such as "
+                f"`Target((view.call(expiry, strike),))`, not {self.portfolios!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,9 @@ class Claim:
             forwards are calls of strike zero. Its cash is left out: neither paid for
             nor received.
 
+    Raises:
+        TypeError: If it is none.
+
     Examples:
         >>> import relu_options as ro
         >>> digital = ro.decompose(ro.payoffs.digital(103.0, width=2.0))
@@ -67,6 +84,10 @@ class Claim:
     """
 
     portfolio: StrikePortfolio
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.portfolio, StrikePortfolio):
+            raise TypeError(f"a Claim is on a StrikePortfolio, not {self.portfolio!r}")
 
 
 Order = StrikePortfolio | Target | Claim
@@ -87,39 +108,19 @@ class OrderFiller:
     name: str
     _valued: dict[Contract, Mark] = field(default_factory=dict)
 
-    def fill(self, answer: Any) -> None:
-        """Trade what a strategy answered; what cannot be filled becomes an event.
+    def fill(self, orders: Iterable[Order]) -> None:
+        """Trade orders; what cannot be filled becomes an event.
 
         Raises:
-            BacktestError: If the answer holds what is no order, or a number that is
-                not finite.
+            BacktestError: If one holds what is no number, or not finite.
         """
-        for order in self._orders(answer):
+        for order in orders:
             if isinstance(order, Target):
                 self._fill_target(order)
             elif isinstance(order, Claim):
                 self._fill_claim(order.portfolio)
             else:
                 self._fill_portfolio(order)
-
-    def _orders(self, answer: Any) -> list[Order]:
-        """The answer as a list of orders."""
-        if answer is None:
-            return []
-        if isinstance(answer, StrikePortfolio | Target | Claim):
-            return [answer]
-        if isinstance(answer, Mapping):
-            answer = answer.values()
-        if not isinstance(answer, Iterable):
-            raise self._error(f"{answer!r} is no order")
-        orders = list(answer)
-        for order in orders:
-            if not isinstance(order, StrikePortfolio | Target | Claim):
-                raise self._error(
-                    f"{order!r} is no order; orders are StrikePortfolios, such as "
-                    "`view.call(expiry, strike)`, or Target, or Claim"
-                )
-        return orders
 
     def _error(self, reason: str) -> BacktestError:
         return BacktestError(f"{self.market.date:%Y-%m-%d}, {self.name}: {reason}")
@@ -148,11 +149,15 @@ class OrderFiller:
 
     def _forward(self, key: Slice, units: float) -> Trade:
         """Units of the underlying at expiry, paid for now at the costs of it."""
-        expires = self.market.quotes_of(key).expires
-        one = Contract(*key, 0.0, True, 1.0, expires, listed=False)
+        one = self._unlisted(key, 0.0, True)
         mark = self._value([one])[one].price
         price = self.account.costs.fill_underlying(mark, units)
         return Trade(self.market.date, "order", one, units, price, mark)
+
+    def _unlisted(self, key: Slice, strike: float, is_call: bool) -> Contract:
+        """A contract on one unit, agreed over the counter, of a slice of the chain."""
+        listed = self.market.contract(key, strike, is_call=is_call)
+        return replace(listed, multiplier=1.0, listed=False)
 
     def _fill_claim(self, order: StrikePortfolio) -> None:
         """Agree on options at the price of the surface."""
@@ -160,8 +165,7 @@ class OrderFiller:
         forwards = self._number(order.forwards, "its forwards")
         if forwards:
             legs.append((0.0, True, forwards))
-        quotes = None if key is None else self.market.quotes(key)
-        if key is None or quotes is None:
+        if key is None:
             if order.expiry is None:
                 raise self._error("a claim needs the label of an expiry")
             return
@@ -170,9 +174,7 @@ class OrderFiller:
             return
         trades = []
         for strike, is_call, units in legs:
-            contract = Contract(
-                *key, strike, is_call, 1.0, quotes.expires, listed=False
-            )
+            contract = self._unlisted(key, strike, is_call)
             price = self._value([contract])[contract].price
             trades.append(
                 Trade(self.market.date, "claim", contract, units, price, price)
@@ -186,11 +188,10 @@ class OrderFiller:
             key, legs = self._legs(portfolio)
             if portfolio.forwards:
                 raise self._error("a Target states units as `underlying=`")
-            quotes = None if key is None else self.market.quotes(key)
-            if key is None or quotes is None:
+            if key is None:
                 continue
             for strike, is_call, units in legs:
-                one = Contract(*key, strike, is_call, quotes.multiplier, quotes.expires)
+                one = self.market.contract(key, strike, is_call=is_call)
                 wanted[one] = wanted.get(one, 0.0) + units
         trades: dict[Slice, list[tuple[float, bool, float]]] = {}
         held = self.account.quantities
@@ -216,9 +217,14 @@ class OrderFiller:
 
         The slice is None if it is not in the chain, which is an event.
         """
-        strikes = np.asarray(order.strikes, float)
-        units = float(order.multiplier) * np.asarray(order.quantities, float)
-        is_call = np.asarray(order.is_call, bool)
+        try:
+            strikes = np.asarray(order.strikes, float)
+            units = float(order.multiplier) * np.asarray(order.quantities, float)
+            is_call = np.asarray(order.is_call, bool)
+        except (TypeError, ValueError) as error:
+            raise self._error(
+                f"an order has legs that are no numbers: {error}"
+            ) from error
         bad = ~(np.isfinite(strikes) & np.isfinite(units))
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
@@ -239,7 +245,10 @@ class OrderFiller:
 
     def _slice(self, label: str) -> Slice | None:
         """The slice of a label, "2019-06-21" or "2019-06-21 AM"."""
-        found = self.market.slices_named(label)
+        try:
+            found = slices_named(self.market.slices, label)
+        except QuoteError as error:
+            raise self._error(f"{label!r} is no label of an expiry: {error}") from error
         if len(found) > 1:
             choices = " or ".join(repr(slice_name(key)) for key in found)
             raise self._error(f"{label} has two settlements; choose {choices}")
@@ -258,7 +267,7 @@ class OrderFiller:
             self._reject(name, "the expiry is not in the chain")
             return None
         contracts = [
-            Contract(*key, strike, is_call, quotes.multiplier, quotes.expires)
+            self.market.contract(key, strike, is_call=is_call)
             for strike, is_call, _ in legs
         ]
         strike, is_call, units = (
@@ -266,7 +275,7 @@ class OrderFiller:
         )
         at = quotes.find(strike, is_call.astype(bool))
         refused = {
-            contracts[place]: self.market.why_unquoted(contracts[place])
+            contracts[place]: self.market.day.why_unquoted(contracts[place])
             for place in np.flatnonzero(at < 0)
         }
         bid, ask = quotes.bid[at], quotes.ask[at]
@@ -278,7 +287,7 @@ class OrderFiller:
             self._reject(str(one), reason + (more if others else ""))
         if refused:
             return None
-        quantity = units / quotes.multiplier
+        quantity = units / self.market.multiplier(key)
         prices = self.account.costs.fill(bid, ask, quantity)
         fees = self.account.costs.fee_per_contract * np.abs(quantity)
         valued = self._value(contracts)
@@ -303,10 +312,41 @@ class OrderFiller:
         self.account.trade(trades, self._valued)
 
     def _number(self, value: Any, what: str) -> float:
-        number = float(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise self._error(f"an order has {what} {value!r}") from error
         if not np.isfinite(number):
             raise self._error(f"an order has {what} {number}")
         return number
+
+
+def orders_in(answer: Any) -> list[Order]:
+    """What a strategy answered, as a list of orders; a generator is run to its end.
+
+    Raises:
+        BacktestError: If the answer holds what is no order.
+
+    Examples:
+        >>> orders_in(None), orders_in(underlying_order(2.0))
+        ([], [StrikePortfolio(2 forwards)])
+    """
+    if answer is None:
+        return []
+    if isinstance(answer, StrikePortfolio | Target | Claim):
+        return [answer]
+    if isinstance(answer, Mapping):
+        answer = answer.values()
+    if not isinstance(answer, Iterable):
+        raise BacktestError(f"{answer!r} is no order")
+    orders = list(answer)
+    for order in orders:
+        if not isinstance(order, StrikePortfolio | Target | Claim):
+            raise BacktestError(
+                f"{order!r} is no order; orders are StrikePortfolios, such as "
+                "`view.call(expiry, strike)`, or Target, or Claim"
+            )
+    return orders
 
 
 def underlying_order(units: float) -> StrikePortfolio:

@@ -7,12 +7,16 @@ from concurrent.futures import Executor
 from contextlib import nullcontext
 from typing import Any
 
-import pandas as pd
-
-from relu_options.backtest.engine import Setup, Strategy, Surfaces, dates_between, run
-from relu_options.backtest.market import History
+from relu_options.backtest.day import History
+from relu_options.backtest.engine import (
+    Setup,
+    Strategy,
+    Surfaces,
+    dates_between,
+    run,
+    setup_of,
+)
 from relu_options.backtest.result import SweepResult
-from relu_options.backtest.settlement import Settlement
 from relu_options.fitting.workers import processes, worker_count
 
 
@@ -54,7 +58,9 @@ def sweep(
         `failures`.
 
     Raises:
-        ValueError: If there are no strategies, or `n_jobs` is out of range.
+        ValueError: If there are no strategies, or `n_jobs` is out of range; if an
+            argument would do nothing: `n_jobs` beside an executor, or terms where all
+            strategies are `Setup`s.
         BacktestError: If the history has no dates.
 
     Examples:
@@ -70,10 +76,15 @@ def sweep(
     if not strategies:
         raise ValueError("there are no strategies to run")
     jobs = worker_count(n_jobs)
-    if isinstance(terms.get("settlement"), pd.DataFrame):
-        terms["settlement"] = Settlement(terms["settlement"])
+    if executor is not None and n_jobs != 1:
+        raise ValueError("the executor has its workers: pass it or `n_jobs`, not both")
+    if terms and all(isinstance(one, Setup) for one in strategies.values()):
+        raise ValueError(
+            f"{', '.join(terms)}: every strategy is a `Setup`, which has its own "
+            "terms; pass them there"
+        )
     setups = {
-        name: one if isinstance(one, Setup) else Setup(one, **terms)
+        name: one if isinstance(one, Setup) else setup_of(one, **terms)
         for name, one in strategies.items()
     }
     dates = dates_between(history, start, end)
