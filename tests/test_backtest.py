@@ -548,6 +548,101 @@ def test_early_exercise_is_flagged(quantity):
     assert not len(backtest(european, deep).events)
 
 
+@pytest.mark.parametrize("multiplier", [1, 10, 250, np.nan])
+@pytest.mark.parametrize("how", ["close", "target"])
+def test_a_contract_stays_one_whatever_its_multiplier(how, multiplier):
+    """Its units are kept: profits are as if the chains had always said the same."""
+    history = path_history()
+    day = history.dates[5]
+
+    def other(date, table):
+        return table if date < day else table.assign(multiplier=multiplier)
+
+    def trade(view):
+        if view.date == history.dates[0]:
+            return buy_once(view)
+        if view.date == history.dates[7]:
+            return view.close() if how == "close" else Target()
+        return None
+
+    terms: dict[str, Any] = {
+        "costs": Costs(fee_per_contract=0.0),
+        "capital": CAPITAL,
+        "hedge": HEDGE,
+    }
+    same = backtest(history, trade, **terms)
+    result = backtest(history.changed(other), trade, **terms)
+    assert_conserves_capital(result)
+    np.testing.assert_allclose(result.equity, same.equity, rtol=0, atol=1e-9)
+    assert not (result.positions["date"] >= history.dates[7]).any()
+    held = result.positions[result.positions["date"] == day]
+    restated = 100.0 if np.isnan(multiplier) else multiplier
+    assert held["quantity"].tolist()[:2] == [200.0 / restated, -100.0 / restated]
+    changed = result.events[result.events["kind"] == "contract_changed"]
+    if np.isnan(multiplier):  # unknown is not another
+        assert not len(changed)
+    else:
+        assert changed["date"].tolist() == [day]
+        assert f"multiplier {multiplier} where it was 100" in changed["reason"].iloc[0]
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_contract_stays_one_whatever_its_expiry_time(hours):
+    """Closed under the new time; held, it is settled once."""
+    history = path_history()
+    day = history.dates[5]
+
+    def stated(date, table):
+        clock = table["expiry"] + pd.Timedelta(hours=15 if date < day else 15 + hours)
+        return table.assign(expiry_time=clock.dt.tz_localize("America/New_York"))
+
+    def trade(view):
+        if view.date == history.dates[7]:
+            return view.close()
+        return buy_once(view)
+
+    moved = history.changed(stated)
+    closed = backtest(moved, trade, capital=CAPITAL, end=history.dates[10])
+    assert not (closed.positions["date"] >= history.dates[7]).any()
+    assert closed.events["kind"].tolist() == ["contract_changed"]
+    assert "rather than" in closed.events["reason"][0]
+    assert_conserves_capital(closed)
+    held = backtest(moved, buy_once, capital=CAPITAL)
+    assert held.trades["kind"].tolist() == ["order", "order", "expiry", "expiry"]
+    assert_conserves_capital(held)
+
+
+def test_coins_and_dates_without_quotes_can_be_traded_on():
+    """Settled at 08:00 UTC; a slice without a price is not there to trade in."""
+    history = settled_history("PM").changed(
+        lambda date, table: table.assign(settlement="08:00 UTC")
+    )
+
+    def hold(view):
+        return None if view.has_traded else view.call("2025-02-23", 100.0)
+
+    result = backtest(history, hold, end="2025-01-23")
+    assert result.trades["settlement"].tolist() == ["08:00 UTC"]
+    first = path_history().dates[0]
+
+    def unpriced(date, table):
+        expiry = pd.Timestamp(EXPIRIES[0]) if date == first else None
+        gone = table["expiry"] == expiry if date == first else table["strike"] > 0.0
+        columns = ["bid", "ask"]
+        table = table.assign(implied_volatility=0.2)
+        table.loc[gone, columns] = np.nan
+        return table
+
+    seen = []
+
+    def look(view):
+        seen.append(view.expiries.index.tolist())
+
+    result = backtest(path_history().changed(unpriced), look, end="2025-01-08")
+    assert seen == [["2025-02-14 PM", "2025-03-21 PM"]]
+    assert result.events["kind"].tolist() == ["unreadable_day"] * 2
+
+
 def test_two_quotes_of_one_contract_are_the_tighter():
     def duplicated(date, table):
         wide = table.copy()
@@ -575,6 +670,21 @@ def test_two_quotes_of_one_contract_are_the_tighter():
         (lambda view: ["buy"], "'buy' is no order"),
         (lambda view: ro.decompose(ro.payoffs.call(100.0)), "has no expiry"),
         (lambda view: Target(underlying=np.inf), "underlying inf"),
+        (lambda view: Target(underlying="x"), "underlying 'x'"),  # type: ignore[arg-type]
+        (lambda view: Target(view.call(EXPIRIES[0], 100.0)), "tuple of Strike"),  # type: ignore[arg-type]
+        (lambda view: (1 // 0 for _ in "x"), "raised ZeroDivisionError"),
+        (
+            lambda view: replace(
+                view.call(EXPIRIES[0], 100.0), quantities=np.array(["many"])
+            ),
+            "no numbers",
+        ),
+        (
+            lambda view: replace(view.call(EXPIRIES[0], 100.0), expiry="soon"),
+            "'soon' is no label of an expiry",
+        ),
+        (lambda view: view.strike(EXPIRIES[0], moneyness=np.nan), "moneyness must be"),
+        (lambda view: view.expiry(days=np.nan), "days and least must be finite"),
     ],
 )
 def test_an_answer_that_is_no_order_is_an_error(answer, message):
@@ -661,6 +771,12 @@ def test_other_requests_that_make_no_sense_are_refused():
         backtest(path_history(), "buy")  # pyright: ignore[reportArgumentType]
     with pytest.raises(BacktestError, match="no dates from 2026-01-01"):
         backtest(path_history(), idle, start="2026-01-01")
+    with pytest.raises(TypeError, match="costs must be a Costs"):
+        Setup(idle, costs=0.5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="every strategy is a `Setup`"):
+        sweep(path_history(), {"idle": Setup(idle)}, costs=FREE)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="not both"):
+        sweep(path_history(), {"idle": idle}, executor=pool, n_jobs=2)
     with pytest.raises(ValueError, match="no strategies"):
         sweep(path_history(), {})
     with pytest.raises(ValueError, match="n_jobs"):
@@ -788,6 +904,16 @@ def test_the_curve_of_an_expiry_is_that_of_the_surface():
         np.testing.assert_allclose(
             curve.delta(strikes), surface.delta(strikes, years), rtol=1e-13
         )
+
+
+def test_a_date_closes_what_its_label_does():
+    def trade(view):
+        if view.date == path_history().dates[1]:
+            return view.close(EXPIRIES[0])
+        return buy_once(view)
+
+    result = backtest(path_history(), trade, end="2025-01-08")
+    assert result.trades["quantity"].tolist() == [2.0, -1.0, -2.0, 1.0]
 
 
 def test_a_target_is_reached_and_left():

@@ -120,7 +120,9 @@ def backtest(
     The strategy is called on every date with a `MarketView`, which cannot be asked for
     a later date, and returns orders; it trades at the quotes of that date. Options that
     are held when they expire pay their intrinsic value. Positions at the end are
-    marked, not sold.
+    marked, not sold. A contract whose multiplier or expiry time a later chain states
+    otherwise is the same contract: its units of the underlying are kept, its quantity
+    is restated, and the result has an event of the kind "contract_changed".
 
     Args:
         history: Chains by date; see `relu_options.backtest.History`.
