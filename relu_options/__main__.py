@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 import relu_options as ro
 from relu_options.backtest import command as backtesting
-from relu_options.errors import BacktestError, FitError, QuoteError
+from relu_options.errors import BacktestError, FitError, QuoteError, refuse
 
 FAILURES = (ValueError, KeyError, FitError, BacktestError, OSError, ImportError)
 """What bad input raises."""
@@ -114,8 +114,6 @@ def read_source(options: argparse.Namespace) -> ro.OptionChain:
 
     An expiry names the slice, or, where the file has none, is what the file is of.
     """
-    if options.file is None:
-        return ro.bundled_chain()
     how = {
         "quote_time": options.quote_time,
         "date": options.date,
@@ -124,6 +122,9 @@ def read_source(options: argparse.Namespace) -> ro.OptionChain:
         "columns": _columns(options.column),
         "underlying_price": options.underlying_price,
     }
+    if options.file is None:
+        refuse("the bundled chain is what it is; name a file", **how)
+        return ro.bundled_chain()
     try:
         return ro.read_chain(options.file, **how)
     except QuoteError as error:
@@ -147,6 +148,7 @@ def read_slice(options: argparse.Namespace) -> ro.OptionChain:
     """The slice that the arguments name, or the middle one."""
     chain = read_source(options)
     if options.expiry is None:
+        refuse("it goes with `expiry`", settlement=options.settlement)
         return chain[chain.slices[len(chain.slices) // 2]]
     if options.settlement is None:
         return chain[options.expiry]
@@ -160,7 +162,8 @@ def _declare_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    chain = read_source(options) if options.expiry is None else read_slice(options)
+    one = options.expiry is not None or options.settlement is not None
+    chain = read_slice(options) if one else read_source(options)
     report = chain.report()
     print(f"layout     {chain.layout}")
     print(f"chain      {chain}")

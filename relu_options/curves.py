@@ -30,7 +30,12 @@ from relu_options.arbitrage import (
 )
 from relu_options.errors import require_positive
 from relu_options.files import check_seal
-from relu_options.networks import PriceNetwork, ReLUNetwork
+from relu_options.networks import (
+    PriceNetwork,
+    ReLUNetwork,
+    quantile_of_tail,
+    tail_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,33 +154,20 @@ class PriceCurve:
         return self._evaluate(_distribution, strike)
 
     def quantile(self, probability: Any) -> Numeric:
-        """The strike below which the underlying finishes with a given probability."""
-        return self._evaluate(_quantile, probability)
+        """The least strike at or below which the underlying finishes so probably.
+
+        At 0 and 1 the ends of the law, for a lognormal kernel 0 and infinity; NaN
+        outside of [0, 1]. See `PriceNetwork.quantile`.
+        """
+        tail: Any = tail_of(probability)
+        if isinstance(tail, np.ndarray):
+            tail = restorer((probability,), tail.shape)(tail.reshape(-1))
+        return self._evaluate(_quantile, tail)
 
     def moments(self) -> pd.Series:
         """Mean, variance, skewness and kurtosis of the underlying at expiry."""
-        kinks, width = (
-            np.asarray(self.network.kinks),
-            np.asarray(self.network.bandwidths),
-        )
-        masses = np.asarray(self.network.weights) / self.discount_factor
-        mean = float(masses @ kinks)
-        raw = [
-            float(masses @ ((kinks / mean) ** m * np.exp(0.5 * m * (m - 1) * width**2)))
-            for m in range(5)
-        ]
-        variance = raw[2] - 1.0
-        third = raw[3] - 3.0 * raw[2] + 2.0
-        fourth = raw[4] - 4.0 * raw[3] + 6.0 * raw[2] - 3.0
-        return pd.Series(
-            {
-                "mean": mean,
-                "variance": variance * mean**2,
-                "skewness": third / variance**1.5,
-                "kurtosis": fourth / variance**2,
-            },
-            name="moments",
-        )
+        names = ["mean", "variance", "skewness", "kurtosis"]
+        return pd.Series(np.asarray(_moments(self.network)), names, name="moments")
 
     def expectation(self, payoff: Payoff | ReLUNetwork | Callable[[Any], Any]) -> float:
         """Undiscounted risk-neutral expectation of a payoff.
@@ -198,23 +190,15 @@ class PriceCurve:
                 float(price_from_strikes(payoff, self.network)) / self.discount_factor
             )
         nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
-        width = np.asarray(self.network.bandwidths)[:, None]
-        spots = np.asarray(self.network.kinks)[:, None] * np.exp(
-            width * nodes - 0.5 * width**2
-        )
+        values = np.asarray(payoff(np.asarray(self.network.states(nodes)).T))
         masses = np.asarray(self.network.weights) / self.discount_factor
-        return float(masses @ (np.asarray(payoff(spots)) @ (weights / weights.sum())))
+        return float(masses @ (values @ (weights / weights.sum())))
 
     def sample(self, key: jax.Array | int, n: int) -> jax.Array:
         """Draw `n` values of the underlying at expiry with a JAX random key or seed."""
         if isinstance(key, int):
             key = jax.random.key(key)
-        state, noise = jax.random.split(key)
-        network = self.network
-        chosen = jax.random.categorical(state, jnp.log(network.weights), shape=(n,))
-        width = network.bandwidths[chosen]
-        normal = jax.random.normal(noise, (n,))
-        return network.kinks[chosen] * jnp.exp(width * normal - 0.5 * width**2)
+        return self.network.sample(key, n)
 
     @cached_property
     def certificate(self) -> CurveCertificate:
@@ -575,30 +559,16 @@ def _density(network, forward, strike):
 
 
 def _distribution(network, forward, strike):
-    return network.cumulative(strike) / network.mass
+    # Never above one, which rounding may put the sum of the state prices below.
+    below = network.cumulative(strike)
+    return below / (below + network.survival(strike))
 
 
-def _quantile(network, forward, probability):
-    """Bisection in log-moneyness; the bracket is ten bandwidths beyond the kinks."""
-    width = 10.0 * network.bandwidths + 1e-12
-    positive = network.kinks > 0.0  # an unsmoothed network may have an atom at zero
-    lowest = jnp.where(positive, jnp.log(network.kinks) - width, jnp.inf)
-    low = jnp.full(probability.shape, jnp.min(lowest))
-    high = jnp.full(probability.shape, jnp.max(jnp.log(network.kinks) + width))
+def _quantile(network, forward, tail):
+    return quantile_of_tail(network, tail)
 
-    def bisect(_, bracket):
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        below = _distribution(network, forward, jnp.exp(middle)) < probability
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    low, high = jax.lax.fori_loop(0, 60, bisect, (low, high))
-    inside = (probability > 0.0) & (probability < 1.0)
-    ends = jnp.where(probability == 0.0, 0.0, jnp.inf)
-    ends = jnp.where((probability == 0.0) | (probability == 1.0), ends, jnp.nan)
-    value = jnp.exp(0.5 * (low + high))
-    at_zero = jnp.where(positive, 0.0, network.weights).sum() / network.mass
-    return jnp.where(inside, jnp.where(probability <= at_zero, 0.0, value), ends)
+_moments = jax.jit(PriceNetwork.moments)
 
 
 class BlackScholesCurve(PriceCurve):

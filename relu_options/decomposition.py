@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from relu_options.errors import refuse
 from relu_options.market_data import ExpiryQuotes, prepare_quotes
 from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
 from relu_options.payoffs import Payoff, SmoothPayoff, from_points
@@ -70,8 +71,8 @@ def decompose(
             calls above. A kink at the boundary itself is divided between the two such
             that as little of the underlying as possible is held. By default out of the
             money with quotes, puts for a price network, and otherwise calls.
-        boundary: Strike that divides puts from calls, in currency units; by default the
-            forward of the quotes.
+        boundary: Strike that divides puts from calls out of the money, in currency
+            units; by default the forward of the quotes.
         strikes: Listed strikes, in currency units, in any order; by default those of
             the quotes, or else every kink is a strike.
         quotes: Of one expiry; each leg then has a bid and an ask, by parity where the
@@ -84,8 +85,8 @@ def decompose(
         The portfolio, with the network as its target.
 
     Raises:
-        ValueError: If the boundary or the strikes that are needed are not given, or
-            an option is unknown.
+        ValueError: If the boundary or the strikes that are needed are not given, an
+            option is unknown, or a boundary divides nothing.
         QuoteError: If the quotes cannot be used.
 
     Examples:
@@ -116,12 +117,17 @@ def decompose(
         options = "calls" if quotes is None else "out_of_the_money"
         if isinstance(network, PriceNetwork):
             options = "puts"
-    if boundary is None and quotes is not None:
+    if options == "out_of_the_money" and boundary is None and quotes is not None:
         boundary = quotes.forward
     if options == "out_of_the_money" and boundary is None:
         raise ValueError(
             "out-of-the-money options need a `boundary=` between puts and calls, "
             "such as the forward"
+        )
+    if options != "out_of_the_money":
+        refuse(
+            f"options={options!r} holds no others; pass options='out_of_the_money'",
+            boundary=boundary,
         )
     payoff, target = _as_payoff(network, listed)
     rational = is_exact(payoff.strikes) and not isinstance(network, PriceNetwork)

@@ -83,6 +83,28 @@ class VerificationError(RuntimeError):
     """
 
 
+def refuse(reason: str, **given: object) -> None:
+    """Raise if an argument is given that has no effect: none is ignored in silence.
+
+    Args:
+        reason: Why it has none, and what to do.
+        **given: The arguments; None where not given.
+
+    Raises:
+        ValueError: Naming those that are given.
+
+    Examples:
+        >>> refuse("a chain knows its time", quote_time="2025-03-14", columns=None)
+        Traceback (most recent call last):
+            ...
+        ValueError: `quote_time` has no effect: a chain knows its time
+    """
+    named = [f"`{name}`" for name, value in given.items() if value is not None]
+    if named:
+        verb = "has" if len(named) == 1 else "have"
+        raise ValueError(f"{' and '.join(named)} {verb} no effect: {reason}")
+
+
 def require_positive(**values: float) -> None:
     """Raise unless all are positive and finite.
 

@@ -30,11 +30,14 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import ndtr
+import numpy as np
+from jax.core import Tracer
+from jax.scipy.special import logsumexp, ndtr
 from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 
 from relu_options import bachelier, black_scholes
+from relu_options._formulas.mills_ratio import log_normal_distribution
 
 Kernel = Literal["black", "bachelier"]
 
@@ -279,7 +282,10 @@ class PriceNetwork:
         return self._hidden(strike, False) @ self.weights
 
     def derivative(self, strike: ArrayLike) -> jax.Array:
-        """Derivative of the call price in the strike: minus `survival`."""
+        """Derivative of the call price in the strike: minus `survival`.
+
+        At a sharp kink, that from the right.
+        """
         return -self.survival(strike)
 
     def survival(self, strike: ArrayLike) -> jax.Array:
@@ -287,7 +293,7 @@ class PriceNetwork:
         return ndtr(self._deviations(strike)) @ self.weights
 
     def cumulative(self, strike: ArrayLike) -> jax.Array:
-        r"""Price of 1 paid below `strike`, $\sum_j p_j N(-d_{-,j})$."""
+        r"""Price of 1 paid at or below `strike`, $\sum_j p_j N(-d_{-,j})$."""
         return ndtr(-self._deviations(strike)) @ self.weights
 
     def second_derivative(self, strike: ArrayLike) -> jax.Array:
@@ -295,11 +301,107 @@ class PriceNetwork:
 
         Zero between the kinks, and infinite on them, where the bandwidths are zero.
         """
-        strike = jnp.asarray(strike, float)
-        width = self.bandwidths
-        if self.kernel == "black":
-            width = width * strike[..., None]
-        return _ratio(norm.pdf(self._deviations(strike)), width) @ self.weights
+        strike = jnp.asarray(strike, float)[..., None]
+        width = self.bandwidths * (strike if self.kernel == "black" else 1.0)
+        sharp = self.bandwidths == 0.0
+        smooth = _ratio(norm.pdf(self._deviations(strike[..., 0])), width)
+        atom = jnp.where(self.kinks == strike, jnp.inf, 0.0)
+        # A state that has no weight adds nothing, on its kink either.
+        height = jnp.where(self.weights == 0.0, 0.0, jnp.where(sharp, atom, smooth))
+        return height @ self.weights
+
+    def moments(self) -> jax.Array:
+        r"""Mean, variance, skewness and kurtosis of the underlying, of shape `(4,)`.
+
+        The central moments of a mixture are means of those of its states: with
+        distances $d_j = s_j - m$ from the mean and variances $v_j$, the second is
+        $\sum_j p_j (d_j^2 + v_j) / \sum_j p_j$. Skewness and kurtosis are NaN without
+        variance.
+
+        Examples:
+            >>> normal = PriceNetwork(jnp.array([100.0]), jnp.array([0.97]),
+            ...                       jnp.array([5.0]), "bachelier")
+            >>> print(normal.moments())
+            [100.  25.   0.   3.]
+        """
+        shares = self.weights / self.mass
+        mean = shares @ self.kinks
+        second, third, fourth = self._state_moments()
+        distance = self.kinks - mean
+        variance = shares @ (distance**2 + second)
+        skew = shares @ (distance**3 + 3.0 * distance * second + third)
+        tail = distance**4 + 6.0 * distance**2 * second + 4.0 * distance * third
+        tail = shares @ (tail + fourth)
+        return jnp.stack([mean, variance, skew / variance**1.5, tail / variance**2])
+
+    def _state_moments(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Second to fourth central moment of the law of every state."""
+        second = self.bandwidths**2
+        if self.kernel == "bachelier":
+            return second, jnp.zeros_like(second), 3.0 * second**2
+        growth, excess = jnp.exp(second), jnp.expm1(second)
+        fourth = ((growth + 2.0) * growth + 3.0) * growth**2 - 3.0
+        return (
+            self.kinks**2 * excess,
+            self.kinks**3 * excess**2 * (growth + 2.0),
+            self.kinks**4 * excess**2 * fourth,
+        )
+
+    def states(self, deviations: ArrayLike) -> jax.Array:
+        """Values so many bandwidths above the median of each state.
+
+        Args:
+            deviations: Of any shape.
+
+        Returns:
+            Of shape `deviations.shape + (n,)`, in currency.
+
+        Examples:
+            >>> states = PriceNetwork(jnp.array([80.0, 100.0]), jnp.ones(2) / 2.0,
+            ...                       jnp.array([0.0, 5.0]), "bachelier")
+            >>> print(states.states(-1.0))
+            [80. 95.]
+        """
+        deviations = jnp.asarray(deviations, float)[..., None]
+        return _states(self.kernel, self.kinks, self.bandwidths, deviations)
+
+    def quantile(self, probability: ArrayLike) -> jax.Array:
+        """The least value at or below which the underlying finishes so probably.
+
+        It inverts `cumulative / mass` by bisection on the scale on which states are
+        normal, in logarithms of the probability of the nearer tail: down to the
+        smallest number, and up to the largest below one. Its derivatives are those of
+        the inverse where there is a density.
+
+        Args:
+            probability: Of any shape.
+
+        Returns:
+            In currency: at 0 and 1 the ends of the law (for the lognormal kernel 0 and
+            infinity), outside of [0, 1] NaN, as where a weight is negative.
+
+        Examples:
+            >>> normal = PriceNetwork(jnp.array([100.0]), jnp.array([0.97]),
+            ...                       jnp.array([5.0]), "bachelier")
+            >>> print(normal.quantile(jnp.array([0.025, 0.5])).round(4))
+            [ 90.2002 100.    ]
+        """
+        return quantile_of_tail(self, tail_of(probability))
+
+    def sample(self, key: jax.Array, n: int) -> jax.Array:
+        """Draw `n` values of the underlying with a JAX random key.
+
+        Examples:
+            >>> atoms = PriceNetwork(jnp.array([80.0, 120.0]), jnp.ones(2) / 2.0,
+            ...                      jnp.zeros(2))
+            >>> sorted(set(atoms.sample(jax.random.key(0), 50).tolist()))
+            [80.0, 120.0]
+        """
+        state, noise = jax.random.split(key)
+        chosen = jax.random.categorical(state, jnp.log(self.weights), shape=(n,))
+        deviations = jax.random.normal(noise, (n,))
+        kinks, widths = self.kinks[chosen], self.bandwidths[chosen]
+        return _states(self.kernel, kinks, widths, deviations)
 
     @property
     def mass(self) -> jax.Array:
@@ -357,10 +459,121 @@ class PriceNetwork:
     def _deviations(self, strike: ArrayLike) -> jax.Array:
         """`d_-`: how many bandwidths the median of each state is above the strike."""
         strike = jnp.asarray(strike, float)[..., None]
-        if self.kernel == "bachelier":
-            return _ratio(self.kinks - strike, self.bandwidths)
-        distance = jnp.log(self.kinks / strike) - 0.5 * self.bandwidths**2
-        return _ratio(distance, self.bandwidths)
+        width = self.bandwidths
+        distance = self.kinks - strike
+        if self.kernel == "black":
+            distance = jnp.log(self.kinks / strike) - 0.5 * width**2
+        # What is sharp and at the strike is not above it.
+        sharp = jnp.where(distance > 0.0, jnp.inf, -jnp.inf)
+        return jnp.where(
+            width == 0.0, sharp, distance / jnp.where(width == 0.0, 1.0, width)
+        )
+
+
+def _states(
+    kernel: Kernel, kinks: jax.Array, bandwidths: jax.Array, deviations: jax.Array
+) -> jax.Array:
+    """Values so many bandwidths above the medians of states."""
+    shift = jnp.where(bandwidths == 0.0, 0.0, bandwidths * deviations)
+    if kernel == "bachelier":
+        return kinks + shift
+    return jnp.where(kinks == 0.0, 0.0, kinks * jnp.exp(shift - 0.5 * bandwidths**2))
+
+
+Map = Callable[[ArrayLike], jax.Array]
+SCALES: dict[Kernel, tuple[Map, Map]] = {
+    "black": (jnp.log, jnp.exp),
+    "bachelier": (jnp.asarray, jnp.asarray),
+}
+"""To and from the scale on which the states of a kernel are normal."""
+FARTHEST = 40.0  # bandwidths: beyond, a tail is less than the smallest number
+HALVINGS = 64  # of a bracket, to its last digit
+ROUNDING = 1e-14  # of a strike, by its logarithm
+TIE = 1e-15  # of a logarithm: probabilities that differ by their rounding are equal
+
+
+def tail_of(probability: ArrayLike) -> jax.Array | np.ndarray:
+    r"""A probability by its nearer tail: $\log 2p$ up to one half, $-\log 2(1 - p)$.
+
+    Taken by NumPy unless it is traced: compiled code has no numbers below 2e-308.
+
+    Examples:
+        >>> print(tail_of(np.array([0.25, 0.5, 0.75])).round(4))
+        [-0.6931  0.      0.6931]
+    """
+    if isinstance(probability, Tracer):
+        low = jnp.minimum(probability, 1.0 - probability)
+        size = jnp.log(2.0 * low)
+        return jnp.where(probability <= 0.5, size, -size)
+    probability = np.asarray(probability, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.log(2.0 * np.minimum(probability, 1.0 - probability))
+    return np.where(probability <= 0.5, size, -size)
+
+
+def quantile_of_tail(network: PriceNetwork, tail: ArrayLike) -> jax.Array:
+    """`PriceNetwork.quantile` of a probability that `tail_of` has turned.
+
+    Examples:
+        >>> atoms = PriceNetwork(jnp.array([80.0, 120.0]), jnp.ones(2) / 2.0,
+        ...                      jnp.zeros(2))
+        >>> print(quantile_of_tail(atoms, tail_of(np.array([0.5, 0.51]))))
+        [ 80. 120.]
+    """
+    tail = jnp.asarray(tail, float)
+    forth, back = SCALES[network.kernel]
+    held = network.weights > 0.0
+    logs = jnp.where(held, jnp.log(jnp.where(held, network.weights, 1.0)), -jnp.inf)
+    logs = logs - jnp.log(network.mass)
+    lower, half = tail <= 0.0, jnp.log(0.5)
+
+    def short(strike):
+        """Whether less than the probability is at or below a strike."""
+        deviations = network._deviations(strike)
+        sign = jnp.where(lower, -1.0, 1.0)[..., None]
+        size = logsumexp(logs + log_normal_distribution(sign * deviations), axis=-1)
+        return jnp.where(lower, size < half + tail - TIE, size > half - tail + TIE)
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        less = short(back(middle))
+        return jnp.where(less, middle, low), jnp.where(less, high, middle)
+
+    first, last = network.states(-FARTHEST), network.states(FARTHEST)
+    inner = held & ((first > 0.0) | (network.kernel == "bachelier"))  # not a default
+    low = jnp.min(jnp.where(inner, forth(jnp.where(inner, first, 1.0)), jnp.inf))
+    high = jnp.max(jnp.where(inner, forth(jnp.where(inner, last, 1.0)), -jnp.inf))
+    room = 1e-12 * (1.0 + jnp.abs(jnp.stack([low, high])))
+    ends = jnp.full(tail.shape, low - room[0]), jnp.full(tail.shape, high + room[1])
+    below, above = map(back, jax.lax.fori_loop(0, HALVINGS, halve, ends))
+    # Between the ends of the bracket, but for their rounding, there may be an atom.
+    rounding = ROUNDING * jnp.abs(above)[..., None]
+    atom = held & (network.bandwidths == 0.0)
+    atom = atom & (network.kinks >= below[..., None] - rounding)
+    atom = atom & (network.kinks <= above[..., None] + rounding)
+    atom = jnp.max(jnp.where(atom, network.kinks, -jnp.inf), axis=-1)
+    value = jnp.where(jnp.isfinite(atom), atom, above)
+    least = jnp.min(jnp.where(held, network.states(-jnp.inf), jnp.inf))
+    most = jnp.max(jnp.where(held, network.states(jnp.inf), -jnp.inf))
+    value = jnp.where((tail == -jnp.inf) | ~short(back(ends[0])), least, value)
+    value = jnp.where(tail == jnp.inf, most, value)
+    valid = ~jnp.isnan(tail) & ~jnp.any(network.weights < 0.0)
+    return _with_derivative(network, tail, jnp.where(valid, value, jnp.nan))
+
+
+def _with_derivative(
+    network: PriceNetwork, tail: jax.Array, value: jax.Array
+) -> jax.Array:
+    """A quantile with the derivatives of the inverse, which bisection does not have."""
+    value = jax.lax.stop_gradient(value)
+    size = 0.5 * jnp.exp(-jnp.abs(tail))
+    missing = jnp.where(tail <= 0.0, size, 1.0 - size)
+    missing = missing - network.cumulative(value) / network.mass
+    height = jax.lax.stop_gradient(network.second_derivative(value) / network.mass)
+    known = jnp.isfinite(value) & (height > 0.0) & jnp.isfinite(height)
+    step = (missing - jax.lax.stop_gradient(missing)) / jnp.where(known, height, 1.0)
+    return value + jnp.where(known, step, 0.0)
 
 
 def kernel_price(kernel: Kernel) -> Callable[..., jax.Array]:

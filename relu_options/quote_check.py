@@ -20,7 +20,7 @@ from relu_options.arbitrage.chain_quotes import (
 from relu_options.arbitrage.chain_trade import ChainTrade
 from relu_options.arbitrage.quotes import ROUNDING
 from relu_options.arbitrage.unknown_forward import forward_range, imply_forward
-from relu_options.errors import QuoteError
+from relu_options.errors import QuoteError, refuse
 from relu_options.market_data import (
     ExpiryQuotes,
     OptionChain,
@@ -550,6 +550,13 @@ def _read(
     columns: Mapping[str, Hashable] | None,
 ) -> _Read:
     """Prepared slices of whatever was given."""
+    if not isinstance(quotes, str | Path | pd.DataFrame):
+        refuse(
+            "a chain, and prepared quotes, have been read; pass it to `read_chain` or "
+            "`prepare_quotes`",
+            quote_time=quote_time,
+            columns=columns,
+        )
     if isinstance(quotes, ExpiryQuotes):
         quotes = [quotes]
     if isinstance(quotes, OptionChain):

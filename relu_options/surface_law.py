@@ -42,6 +42,7 @@ from relu_options import black_scholes
 
 EARLY = 0.25  # skeleton variance of the early law, over that of the first expiry
 APART = 1e-9  # least distance of the first times, over that of the first expiry
+ROUNDING = 5e-16  # of a strike over the forward: so near to an atom is on it
 
 __all__ = ["LognormalLaw", "Marginal", "SurfaceLaw", "law_of"]
 
@@ -318,22 +319,21 @@ def survival(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
 
 
 def distribution(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
-    """Probability of finishing at or below `moneyness`."""
-    return ndtr(-_deviations(marginal, moneyness)) @ marginal.weights
+    """Probability of finishing at or below `moneyness`; never above one."""
+    below = ndtr(-_deviations(marginal, moneyness)) @ marginal.weights
+    return below / (below + survival(marginal, moneyness))
 
 
 def density(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
-    """Density of the underlying over its forward; infinite or zero if it has atoms."""
+    """Density of the underlying over its forward; infinite on atoms."""
     weights, bandwidths = marginal.weights, marginal.bandwidths
     sharp = bandwidths == 0.0
     width = jnp.where(sharp, 1.0, bandwidths) * moneyness
-    height = norm.pdf(_deviations(marginal, moneyness)) / width
-    at_kink = jnp.where(marginal.kinks == moneyness, jnp.inf, 0.0)
-    return jnp.where(
-        jnp.any(sharp & (weights > 0.0)),
-        jnp.sum(jnp.where(weights > 0.0, at_kink * weights, 0.0)),
-        height @ weights,
-    )
+    smooth = norm.pdf(_deviations(marginal, moneyness)) / width
+    at_kink = jnp.abs(jnp.log(marginal.kinks / moneyness)) <= ROUNDING
+    height = jnp.where(sharp, jnp.where(at_kink, jnp.inf, 0.0), smooth)
+    # A state that has no weight adds nothing, on its kink either.
+    return jnp.where(weights == 0.0, 0.0, height) @ weights
 
 
 def time_derivative(
@@ -349,16 +349,18 @@ def local_variance(
 ) -> jax.Array:
     r"""Dupire's $2 \partial_T c / (k^2 \partial_{kk} c)$, in units of the forward."""
     curvature = moneyness**2 * density(marginal, moneyness)
-    return 2.0 * time_derivative(marginal, rate, moneyness) / curvature
+    variance = 2.0 * time_derivative(marginal, rate, moneyness) / curvature
+    atoms = jnp.any((marginal.bandwidths == 0.0) & (marginal.weights > 0.0))
+    least = jnp.finfo(curvature.dtype).tiny
+    return jnp.where(atoms | (curvature >= least), variance, jnp.nan)
 
 
 def log_variance(marginal: Marginal) -> jax.Array:
     r"""$-2 E \log(S_T / F_T)$: the fair total variance of continuous paths."""
     weights = marginal.weights
-    positive = weights > 0.0
-    kinks = jnp.where(positive, marginal.kinks, 1.0)
-    logs = jnp.log(kinks) - 0.5 * marginal.bandwidths**2
-    return -2.0 * jnp.sum(jnp.where(positive, weights * logs, 0.0))
+    none = weights == 0.0
+    logs = jnp.log(jnp.where(none, 1.0, marginal.kinks)) - 0.5 * marginal.bandwidths**2
+    return -2.0 * jnp.sum(jnp.where(none, 0.0, weights * logs))
 
 
 def _deviations(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
@@ -366,5 +368,6 @@ def _deviations(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
     bandwidths = marginal.bandwidths
     distance = jnp.log(marginal.kinks / moneyness) - 0.5 * bandwidths**2
     sharp = bandwidths == 0.0
-    sign = jnp.where(distance >= 0.0, jnp.inf, -jnp.inf)
+    # What is sharp and at the strike is not above it.
+    sign = jnp.where(distance > ROUNDING, jnp.inf, -jnp.inf)
     return jnp.where(sharp, sign, distance / jnp.where(sharp, 1.0, bandwidths))

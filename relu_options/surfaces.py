@@ -226,6 +226,7 @@ class Surface:
         r"""Fair strike of a variance swap, $-\tfrac2T E \log(S_T / F_T)$, annualised.
 
         A variance, 0.04 meaning 20% squared, of an underlying whose path is continuous.
+        NaN unless the time is positive.
         """
         years = self._years(time)
         *_, total = self._evaluate(_log_variance, self.forward(years), years)
@@ -259,8 +260,14 @@ class Surface:
         )
 
     def curve(self, time: Any) -> PriceCurve:
-        """The price curve of one time, or of one expiry by its label."""
+        """The price curve of one time, or of one expiry by its label.
+
+        Raises:
+            ValueError: If the time is not positive.
+        """
         years = np.asarray(self._years(time), float)
+        if not (years > 0.0) or np.isinf(years):
+            raise ValueError(f"a curve is of one positive time, in years, not {time!r}")
         forward, discount = self.forward(years), self.discount_factor(years)
         at = np.flatnonzero(self.times == years)
         label = self.expiries[at[0]] if at.size and self.expiries else None
@@ -348,9 +355,13 @@ class Surface:
         return plot_surface(self, kind, ax)
 
     def _years(self, time: Any) -> Any:
-        """Years of a time, of an array of them, or of the label of an expiry."""
+        """Years of a time, of an array of them, or of the label of an expiry.
+
+        NaN for negative times, and so is everything at them.
+        """
         if not isinstance(time, str):
-            return np.asarray(time, float)
+            years = np.asarray(time, float)
+            return np.where(years < 0.0, np.nan, years)
         found = [
             position
             for position, label in enumerate(self.expiries)

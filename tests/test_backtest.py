@@ -376,7 +376,9 @@ def test_an_expiry_is_settled_at_its_own_price(settlement, table, price, events)
 
 
 def test_a_missing_settlement_price_can_be_an_error():
-    with pytest.raises(BacktestError, match="no settlement price for 2025-01-24 AM"):
+    with pytest.raises(
+        BacktestError, match="for 2025-01-24 AM; pass `settlement=`, a table"
+    ):
         backtest(
             settled_history("AM"),
             straddle(days=2),
@@ -434,6 +436,14 @@ def test_a_split_changes_no_value(hedge):
     np.testing.assert_allclose(parts.equity, whole.equity, rtol=0, atol=1e-7)
     np.testing.assert_allclose(parts.attribution, whole.attribution, rtol=0, atol=1e-7)
     assert parts.events["kind"].tolist() == ["split"]
+    zoned = replace(
+        split,
+        splits=split.splits.tz_localize("America/New_York"),
+        underlying_prices=split.underlying_prices.tz_localize("UTC"),
+    )
+    pd.testing.assert_series_equal(
+        backtest(zoned, buy_once, **terms).equity, parts.equity
+    )
     held = parts.positions[parts.positions["date"] == day]
     assert held["strike"].tolist()[:2] == [50.0, 47.5]
     assert held["quantity"].tolist()[:2] == [4.0, -2.0]

@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 
 import relu_options as ro
+from relu_options import train_network
 from relu_options.__main__ import main
 from relu_options.errors import QuoteError
 from relu_options.market_data import prepare_quotes, read_chain, read_chains
+from relu_options.market_data.bundled import bundled_history
 
 STRIKES = np.arange(80.0, 125.0, 5.0)
 FORWARD = 102.0
@@ -680,3 +682,142 @@ def test_the_report_in_the_readme_is_what_is_printed():
     lines = found[2].splitlines()
     assert len(lines) == 4
     assert all(line in printed for line in lines)
+
+
+# Damage of every kind
+
+
+def set_column(frame: pd.DataFrame, name: Any, values: Any) -> pd.DataFrame:
+    frame = frame.copy()
+    frame[name] = values
+    return frame
+
+
+def damaged(frame: Any, rng) -> pd.DataFrame:
+    """The table with one thing wrong, in a column or as a whole."""
+    name = frame.columns[rng.integers(frame.shape[1])]
+    one_bad = frame[name].astype(object) if frame.columns.is_unique else None
+    if one_bad is not None:
+        bad = [np.inf, "junk", None, [1, 2], pd.NA]
+        one_bad.iloc[rng.integers(len(frame))] = bad[rng.integers(5)]
+    zone = pd.Timestamp("2025-06-20", tz="Europe/Berlin")
+    ways = [
+        lambda: frame.drop(columns=name),
+        lambda: pd.concat([frame, frame[[name]]], axis=1),
+        lambda: frame.rename(columns={name: "other"}),
+        lambda: set_column(frame, name, "text"),
+        lambda: set_column(frame, name, np.nan),
+        lambda: set_column(frame, name, zone),
+        lambda: set_column(frame, name, zone.tz_localize(None)),
+        lambda: set_column(frame, name, [[1, 2]] * len(frame)),
+        lambda: set_column(frame, name, pd.Categorical([str(1.5)] * len(frame))),
+        lambda: frame if one_bad is None else set_column(frame, name, one_bad),
+        lambda: frame.iloc[:0],
+        lambda: frame.iloc[:1],
+        lambda: frame.astype(object),
+        lambda: frame.convert_dtypes(),
+        lambda: frame.set_axis(range(frame.shape[1]), axis=1),
+        lambda: frame.set_axis(
+            pd.MultiIndex.from_product([["a"], frame.columns]), axis=1
+        ),
+        lambda: frame.set_axis([0] * len(frame)),
+    ]
+    return ways[rng.integers(len(ways))]()
+
+
+def test_damaged_tables_are_read_or_refused_in_words(rng):
+    """Whatever is wrong, no error of pandas or Python itself reaches the user."""
+    tables = [
+        table(),
+        table(iv=0.2, volume=10, date="2025-03-14"),
+        table(contractSymbol=symbols(["SPXW"] * 18)),
+        coins(),
+    ]
+    refused = []
+    for draw in range(80):
+        frame = damaged(tables[draw % 4], rng)
+        for read in (read_chain, prepare_quotes):
+            try:
+                read(frame, **WHEN)
+            except QuoteError as error:
+                refused.append(str(error))
+    assert 20 < len(refused) < 160
+    assert min(map(len, refused)) > 20
+
+
+@pytest.mark.parametrize("name", ["strike", "bid", "type", "expiry", "spot"])
+def test_a_column_that_is_there_twice_is_named(name):
+    frame = pd.concat([table(), table()[[name]]], axis=1)
+    with pytest.raises(QuoteError, match=f"2 columns are named '{name}'; rename or"):
+        read_chain(frame, **WHEN)
+
+
+def test_cells_that_hold_lists_are_named():
+    kinds: list[Any] = table()["type"].tolist()
+    kinds[3] = ["call"]
+    frame = set_column(table(), "type", kinds)
+    message = r"column 'type' holds list in 1 of 18 rows, first 3: \['call'\]; give"
+    for read in (read_chain, prepare_quotes):
+        with pytest.raises(QuoteError, match=message):
+            read(frame, **WHEN)
+
+
+@pytest.mark.parametrize("when", [np.inf, -np.inf])
+def test_times_beyond_all_times(when):
+    for name in ("expiry", "timestamp"):
+        frame = table().assign(**{name: when})
+        with pytest.raises(QuoteError, match=r"inf is not a (date|time)"):
+            read_chain(frame, **({} if name == "timestamp" else WHEN))
+
+
+# Arguments that have no effect
+
+
+def without_effect():
+    """Calls with an argument that nothing is done with, and its name."""
+    chain = read_chain(table(), **WHEN)
+    prepared = prepare_quotes(chain)
+    several = [prepared]
+    straddle = ro.payoffs.straddle(100.0)
+    spots: dict[str, Any] = {"spots": (50.0, 200.0)}
+    return {
+        "forward": lambda: ro.fit_curve(prepared, forward=100.0),
+        "discount_factor": lambda: ro.fit_curve(prepared, discount_factor=0.9),
+        "time_to_expiry": lambda: ro.fit_curve(prepared, time_to_expiry=0.5),
+        "quote_time": lambda: ro.fit_curve(prepared, quote_time="2025-03-14"),
+        "kinks": lambda: ro.fit_curve(prepared, smoothing=0.0, kinks=32),
+        "narrowest": lambda: ro.fit_curve(prepared, smoothing=0.0, narrowest=0.2),
+        "quote_time`": lambda: ro.fit_surface(several, quote_time="2025-03-14"),
+        "`quote_time": lambda: ro.fit_local_volatility(chain, quote_time="2025-03-14"),
+        "columns": lambda: ro.check_quotes(chain, columns={"strike": "K"}),
+        "quote_time` and `col": lambda: ro.repair_quotes(
+            several, quote_time="2025-03-14", columns={"strike": "K"}
+        ),
+        "spots": lambda: ro.replicate(straddle, prepared, **spots),
+        "boundary": lambda: ro.decompose(straddle, options="puts", boundary=100.0),
+        "rule": lambda: ro.prune(straddle, [90.0, 110.0], rule="greedy"),
+        "alpha": lambda: train_network([1.0, 2.0, 3.0], [1.0, 0.5, 0.2], alpha=0.1),
+        "surfaces": lambda: ro.compare_models(
+            bundled_history(), {}, ["svi", "black_scholes"]
+        ),
+    }
+
+
+def test_no_argument_is_ignored_in_silence():
+    for name, call in without_effect().items():
+        with pytest.raises(ValueError, match=f"{name}.* ha(s|ve) no effect: "):
+            call()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "--quote-time", "2025-03-14"],
+        ["surface", "--date", "2025-03-14"],
+        ["fit", "--settlement", "AM"],
+        ["backtest", "--underlying", "SPX"],
+    ],
+)
+def test_no_argument_is_ignored_in_the_shell(arguments, capsys):
+    assert main(arguments) == 2
+    assert "has no effect: " in capsys.readouterr().err

@@ -1,19 +1,25 @@
 """Fitted curves on simulated and on real quotes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import mpmath
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.integrate import quad
+from scipy.stats import kstest, norm
 
 import relu_options as ro
-from relu_options import black_scholes
+from relu_options import bachelier, black_scholes
 from relu_options.arbitrage import static_arbitrage_violations
 from relu_options.errors import ArbitrageError
 from relu_options.networks import PriceNetwork, price_from_kinks, price_from_strikes
+from relu_options.replication.spot_law import SpotLaw
 
 MARKET = Path(__file__).parents[2] / "shared" / "market"
 needs_market = pytest.mark.skipif(
@@ -165,3 +171,221 @@ def test_unsmoothed_fit_reaches_the_least_error_any_curve_can_have():
     assert 1e4 * exact.volatility_error == pytest.approx(31.47, rel=0.01)
     smooth = ro.fit_curve(quotes, **terms)
     assert exact.volatility_error < smooth.volatility_error < 38e-4
+
+
+# Every question, on a normal law: known in closed form
+
+
+NORMAL: Any = norm(100.0, 5.0)
+STRIKES = np.array([86.0, 95.0, 100.0, 108.0])
+
+
+@pytest.fixture(scope="module")
+def normal():
+    """One hidden unit of the normal kernel."""
+    kinks, weights, widths = (jnp.full(1, value) for value in (100.0, 0.97, 5.0))
+    unit = PriceNetwork(kinks, weights, widths, "bachelier")
+    return ro.PriceCurve(unit, 100.0, 0.97, 0.5)
+
+
+def test_a_normal_kernel_has_a_normal_law(normal):
+    names = ["mean", "variance", "skewness", "kurtosis"]
+    expected = pd.Series([100.0, 25.0, 0.0, 3.0], names, name="moments")
+    pd.testing.assert_series_equal(normal.moments(), expected, rtol=1e-13)
+    np.testing.assert_allclose(normal.density(STRIKES), NORMAL.pdf(STRIKES), rtol=1e-13)
+    below = normal.distribution(STRIKES)
+    np.testing.assert_allclose(below, NORMAL.cdf(STRIKES), rtol=1e-13)
+    shares = np.array([1e-300, 1e-9, 0.3, 0.5, 0.9])
+    np.testing.assert_allclose(
+        normal.quantile(shares), NORMAL.ppf(shares), rtol=1e-12, atol=1e-12
+    )
+    assert normal.quantile(1.0 - 1e-12) == pytest.approx(NORMAL.ppf(1.0 - 1e-12))
+    np.testing.assert_array_equal(normal.quantile([0.0, 1.0]), [-np.inf, np.inf])
+    draws = np.asarray(normal.sample(0, 100_000))
+    assert kstest(draws, NORMAL.cdf).pvalue > 0.01
+
+
+def test_prices_of_a_normal_kernel_are_those_of_the_normal_model(normal):
+    terms: dict[str, Any] = {"forward": 100.0, "discount_factor": 0.97}
+    for is_call in (True, False):
+        expected = bachelier.price(
+            strike=STRIKES,
+            time_to_expiry=0.5,
+            volatility=5.0 / 0.5**0.5,
+            is_call=is_call,
+            **terms,
+        )
+        price = normal.price(STRIKES, is_call)
+        np.testing.assert_allclose(price, expected, rtol=1e-13)
+        sign = 1.0 if is_call else -1.0
+
+        def payoff(spot, sign=sign):
+            return np.maximum(sign * (spot - 95.0), 0.0) * NORMAL.pdf(spot)
+
+        integral = quad(payoff, 40.0, 160.0, points=[95.0], epsabs=1e-13)[0]
+        assert normal.price(95.0, is_call) == pytest.approx(0.97 * integral, rel=1e-10)
+        # Homogeneous: forward and bandwidth grow together.
+        step = 1e-5
+        moved = [
+            ro.PriceCurve(
+                replace(
+                    normal.network,
+                    kinks=normal.network.kinks * (1.0 + shift),
+                    bandwidths=normal.network.bandwidths * (1.0 + shift),
+                ),
+                100.0 * (1.0 + shift),
+                0.97,
+                0.5,
+            ).price(STRIKES, is_call)
+            for shift in (-step, 0.0, step)
+        ]
+        slope = (moved[2] - moved[0]) / (200.0 * step)
+        np.testing.assert_allclose(normal.delta(STRIKES, is_call), slope, rtol=1e-6)
+        steps = [normal.price(STRIKES + shift, is_call) for shift in (-1e-3, 1e-3)]
+        np.testing.assert_allclose(
+            normal.strike_delta(STRIKES, is_call),
+            (steps[1] - steps[0]) / 2e-3,
+            rtol=1e-6,
+        )
+    volatility = normal.implied_volatility(STRIKES)
+    again = black_scholes.price(
+        strike=STRIKES, time_to_expiry=0.5, volatility=volatility, **terms
+    )
+    np.testing.assert_allclose(again, normal.price(STRIKES), rtol=1e-12)
+    gamma = 0.97 * (STRIKES / 100.0) ** 2 * NORMAL.pdf(STRIKES)
+    np.testing.assert_allclose(normal.gamma(STRIKES), gamma, rtol=1e-13)
+
+
+def test_expectations_under_a_normal_kernel(normal, tmp_path):
+    assert normal.expectation(lambda spot: (spot - 100.0) ** 4) == pytest.approx(
+        3.0 * 5.0**4, rel=1e-12
+    )
+    call = ro.payoffs.call(103.0)
+    expected = normal.price(103.0) / 0.97
+    assert normal.expectation(call) == pytest.approx(expected, rel=1e-13)
+    law = SpotLaw.of(normal, np.array([103.0]))
+    assert law.probabilities @ call(law.spots) == pytest.approx(expected, rel=1e-11)
+    assert law.probabilities @ (law.spots - 100.0) ** 2 == pytest.approx(25.0)
+    normal.to_json(tmp_path / "normal.json")
+    again = ro.PriceCurve.from_json(tmp_path / "normal.json")
+    assert again.network.kernel == "bachelier"
+    pd.testing.assert_frame_equal(again.to_frame(), normal.to_frame(), rtol=1e-15)
+    assert normal.plot() is not None
+    plt.close("all")
+
+
+# The law in its tails and on its atoms
+
+
+def mixture(rng, kernel):
+    """Five states of a curve of forward 100, and its law to fifty digits."""
+    scale = 1.0 if kernel == "black" else 100.0
+    network = PriceNetwork(
+        jnp.asarray(rng.uniform(70.0, 130.0, 5)),
+        jnp.asarray(0.97 * rng.dirichlet(np.ones(5))),
+        jnp.asarray(scale * rng.uniform(0.05, 0.3, 5)),
+        kernel,
+    )
+    states = [np.asarray(one).tolist() for one in (network.kinks, network.bandwidths)]
+    weights = [mpmath.mpf(weight) for weight in np.asarray(network.weights).tolist()]
+
+    def tails(strike):
+        total = [mpmath.mpf(0), mpmath.mpf(0)]
+        for kink, width, weight in zip(*states, weights, strict=True):
+            kink, width = mpmath.mpf(kink), mpmath.mpf(width)
+            moved = (kink - strike) / width
+            if kernel == "black":
+                moved = mpmath.log(kink / strike) / width - width / 2
+            for side, sign in enumerate((-1, 1)):
+                total[side] += weight * mpmath.ncdf(sign * moved) / sum(weights)
+        return total
+
+    curve = ro.PriceCurve(network, float(network.mean / network.mass), 0.97, 0.5)
+    return curve, tails
+
+
+@pytest.mark.parametrize("kernel", ["black", "bachelier"])
+def test_quantiles_invert_the_law_in_both_tails(rng, kernel):
+    """From the smallest number to the largest below one, to ten digits of the tail."""
+    curve, tails = mixture(rng, kernel)
+    shares = np.array([5e-324, 1e-310, 1e-300, 1e-100, 1e-23, 1e-9, 0.02, 0.5])
+    shares = np.append(shares, [0.9, 1.0 - 1e-9, 1.0 - 2.0**-52, 1.0 - 2.0**-53])
+    with mpmath.workdps(50):
+        for share, strike in zip(shares, curve.quantile(shares), strict=True):
+            below, above = tails(mpmath.mpf(float(strike)))
+            share = mpmath.mpf(float(share))
+            error = abs(below - share) if share < 0.5 else abs(above - (1 - share))
+            assert error < mpmath.mpf("1e-10") * min(share, 1 - share), share
+    outside = curve.quantile([-1e-300, 1.0 + 1e-15, np.nan])
+    assert np.isnan(outside).all()
+
+
+def test_derivatives_of_quantiles_are_those_of_the_inverse(rng):
+    curve, _ = mixture(rng, "black")
+    strike = curve.quantile(0.3)
+    slope = jax.grad(curve.network.quantile)(0.3)
+    assert slope == pytest.approx(1.0 / curve.density(strike), rel=1e-10)
+    widths = curve.network.bandwidths
+
+    def moved(scale):
+        return replace(curve.network, bandwidths=scale * widths).quantile(0.3)
+
+    difference = (moved(1.0 + 1e-5) - moved(1.0 - 1e-5)) / 2e-5
+    assert jax.grad(moved)(1.0) == pytest.approx(float(difference), rel=1e-6)
+
+
+def test_the_moments_of_a_mixture_are_integrals(rng):
+    for kernel in ("black", "bachelier"):
+        curve, _ = mixture(rng, kernel)
+        nodes, weights = np.polynomial.legendre.leggauss(400)
+        low, high = curve.quantile(1e-15), curve.quantile(1.0 - 1e-15)
+        spots = 0.5 * (low + high) + 0.5 * (high - low) * nodes
+        shares = 0.5 * (high - low) * weights * curve.density(spots)
+        mean = shares @ spots
+        centred = [shares @ (spots - mean) ** power for power in (2, 3, 4)]
+        expected = [
+            mean,
+            centred[0],
+            centred[1] / centred[0] ** 1.5,
+            centred[2] / centred[0] ** 2,
+        ]
+        np.testing.assert_allclose(curve.moments(), expected, rtol=1e-9)
+        draws = np.asarray(curve.sample(3, 50_000))
+        assert kstest(draws, curve.distribution).pvalue > 0.01
+
+
+def test_atoms_are_at_or_below_themselves():
+    """Of curves and surfaces alike, also where strikes over forwards are rounded."""
+    kinks = np.array([0.7, 0.85, 1.0, 1.1, 1.37])
+    weights = np.array([[0.1, 0.2, 0.4, 0.2, 0.1]])
+    weights[0, 2:] += np.array([1.0, -1.0, 0.0]) * (weights[0] @ kinks - 1.0) / 0.1
+    surface = ro.PriceSurface(
+        kinks, weights, np.zeros(5), np.ones(1), np.array([103.7]), np.ones(1)
+    )
+    curve = surface.curve(1.0)
+    atoms = np.asarray(curve.network.kinks)
+    expected = np.cumsum(weights[0])
+    for law in (curve.distribution, lambda strike: surface.distribution(strike, 1.0)):
+        np.testing.assert_allclose(law(atoms), expected, rtol=1e-14)
+        between = law(atoms * (1.0 + 1e-9))
+        np.testing.assert_allclose(between, expected, rtol=1e-14)
+        np.testing.assert_allclose(law(atoms * (1.0 - 1e-9)), expected - weights[0])
+    np.testing.assert_array_equal(curve.density(atoms), np.inf)
+    np.testing.assert_array_equal(surface.density(atoms, 1.0), np.inf)
+    np.testing.assert_array_equal(curve.quantile(expected - 1e-3), atoms)
+    exact = jnp.array([0.125, 0.25, 0.25, 0.25, 0.125])  # that add up without rounding
+    fair = replace(curve.network, weights=exact)
+    np.testing.assert_array_equal(fair.quantile(np.cumsum(exact)), atoms)
+    np.testing.assert_array_equal(curve.quantile([0.0, 1.0]), atoms[[0, -1]])
+
+
+def test_no_probability_is_above_one(rng):
+    """The sum of the state prices is rounded, and probabilities are not above it."""
+    for size in rng.integers(2, 64, 20):
+        weights = rng.dirichlet(np.ones(64)) * (np.arange(64) < size)
+        kinks = jnp.asarray(rng.uniform(60.0, 140.0, 64))
+        strikes = rng.uniform(50.0, 200.0, 1000)
+        network = PriceNetwork(kinks, jnp.asarray(0.97 * weights), jnp.full(64, 0.01))
+        law = ro.PriceCurve(network, 100.0, 0.97, 1.0).distribution(strikes)
+        assert law.min() >= 0.0
+        assert law.max() == 1.0

@@ -7,6 +7,7 @@ so what is read must be the same too.
 import json
 import zipfile
 from collections import namedtuple
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -825,6 +826,17 @@ def test_deribits_own_export_tells_its_expiry_in_its_name(tmp_path):
     assert set(chain.table["ask_size"]) == {2.0}
 
 
+@pytest.mark.parametrize("name", ["Size", "Bid", "Ask", "Last", "Open"])
+def test_deribits_own_export_without_a_column(name):
+    frame = deribit_export()
+    frame = frame.drop(columns=[one for one in frame.columns if one == name])
+    if name in ("Bid", "Ask"):
+        with pytest.raises(QuoteError, match="'bid' and 'ask'"):
+            read_chain(frame, expiry="2021-06-18", quote_time=DATE)
+    else:
+        assert len(read_chain(frame, expiry="2021-06-18", quote_time=DATE).table)
+
+
 def test_deribits_own_export_without_a_name_tells_its_expiry_by_greeks():
     chain = read_chain(deribit_export())
     assert chain.time_to_expiry == pytest.approx(42.0 / 365.0, rel=1e-9)
@@ -1285,3 +1297,36 @@ def test_a_year_of_real_dates():
     assert {len(chain.rows) for chain in chains} == {20}
     times = pd.Series([chain.quote_time for chain in chains])
     assert times.is_monotonic_increasing
+
+
+@pytest.mark.parametrize(
+    "make", [yfinance, datashop, optionmetrics, thetadata_v2, polygon, nse_old]
+)
+def test_damaged_vendor_tables_are_read_or_refused_in_words(make, rng):
+    """A column missing, twice, or with a cell or all cells that are something else."""
+    frame = make()
+    for at in rng.permutation(frame.shape[1])[:5]:
+        one = frame.iloc[:, at]
+        several = one.astype(object).copy()
+        several.iloc[0] = [1, 2]
+        tables = [frame.drop(columns=one.name), pd.concat([frame, one], axis=1)]
+        for values in (
+            several,
+            pd.Series("7-x", one.index),
+            pd.Series(np.nan, one.index),
+        ):
+            tables.append(frame.copy())
+            tables[-1].isetitem(at, values)
+        for table in tables:
+            with suppress(QuoteError):
+                read_chain(table, quote_time=DATE)
+
+
+def test_a_vendors_column_that_is_there_twice_is_named():
+    frame = yfinance()
+    with pytest.raises(
+        QuoteError, match=r"'yfinance'.*columns are named 'strike'; rename"
+    ):
+        read_chain(pd.concat([frame, frame["strike"]], axis=1), quote_time=DATE)
+    with pytest.raises(QuoteError, match=r"'nse.* no column 'contracts'; mend it, or"):
+        read_chain(nse_old().drop(columns="CONTRACTS"))

@@ -441,6 +441,16 @@ def test_what_cannot_be_dominated_is_named(quotes):
     assert calls_only.portfolio.forwards == 0.0
 
 
+def test_spots_that_the_quotes_contradict_are_named(quotes):
+    straddle = payoffs.straddle(quotes.forward)
+    for spots in ((0.0, 1.02), (0.98, np.inf), (0.95, 1.1)):
+        low, high = (quotes.forward * one for one in spots)
+        with pytest.raises(ArbitrageError, match=r"contradict spots from .*is bid"):
+            ro.replicate(straddle, quotes, method="super", spots=(low, high))
+    wide = (0.1 * quotes.forward, 5.0 * quotes.forward)
+    assert ro.replicate(straddle, quotes, method="super", spots=wide).cost > 0.0
+
+
 def test_bad_requests_are_named(quotes, flat):
     call = payoffs.call(quotes.forward)
     requests: list[tuple[dict[str, Any], str]] = [

@@ -295,6 +295,38 @@ def test_at_an_expiry_theta_and_local_volatility_are_those_of_the_time_before(
         )
 
 
+def test_local_volatility_is_a_number_or_nan_in_the_wings(surface):
+    """NaN where the density is too small for a number, and nowhere infinite."""
+    for law in (surface, by_hand()):
+        time = 0.6 * law.times[-1]
+        moneyness = np.geomspace(1e-6, 1e6, 2001)
+        local = law.local_volatility(law.forward(time) * moneyness, time)
+        density = law.density(law.forward(time) * moneyness, time)
+        assert not np.isinf(local).any()
+        assert np.isnan(local[density == 0.0]).all()
+        assert np.isfinite(local[density > 1e-290]).all()
+
+
+def test_times_that_are_none(surface):
+    """What is asked at a negative time is NaN; a curve of one is refused."""
+    flat = ro.BlackScholesSurface(volatilities=0.2, times=[1.0], forwards=100.0)
+    for law in (surface, flat):
+        level = law.forwards[0]
+        for time in (-0.1, np.nan):
+            answers = [law.variance_swap(time), law.forward(time)]
+            answers += [law.discount_factor(time), law.local_volatility(level, time)]
+            questions = "price implied_volatility delta gamma vega theta density"
+            for name in [*questions.split(), "distribution"]:
+                answers.append(getattr(law, name)(level, time))
+            assert np.isnan(answers).all()
+            with pytest.raises(ValueError, match="of one positive time, in years"):
+                law.curve(time)
+        assert np.isnan(law.variance_swap(0.0))
+        swaps = law.variance_swap(np.array([-1.0, 0.5]))
+        assert np.isnan(swaps[0])
+        assert swaps[1] > 0.0
+
+
 def test_the_largest_convex_function_below_prices():
     """Against the lower hull of random points, and with digits kept in the wings."""
     rng = np.random.default_rng(5)

@@ -91,3 +91,11 @@ def normal_distribution(u: jax.Array) -> jax.Array:
 def _(primals, tangents):
     (u,), (tangent,) = primals, tangents
     return normal_distribution(u), normal_density(u) * tangent
+
+
+def log_normal_distribution(u: jax.Array) -> jax.Array:
+    """Its logarithm, also where the distribution function is below any number."""
+    size = jnp.abs(u)
+    ratio = mills_ratio(jnp.where(size > 1e8, 1e8, size))
+    below = jnp.log(ratio) - 0.5 * size * size
+    return jnp.where(u > 0.0, jnp.log1p(-unscaled_density(size) * ratio), below)

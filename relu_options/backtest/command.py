@@ -10,6 +10,7 @@ from relu_options.backtest import strategies
 from relu_options.backtest.engine import Strategy, backtest
 from relu_options.backtest.result import BacktestResult
 from relu_options.backtest.terms import Costs, DeltaHedge
+from relu_options.errors import refuse
 from relu_options.market_data.bundled import bundled_history
 from relu_options.market_data.history import ChainHistory
 
@@ -114,6 +115,7 @@ def open_history(folder: str | None, underlying: str | None) -> ChainHistory:
         FileNotFoundError: If there is no such folder.
     """
     if folder is None:
+        refuse("the bundled history has one; name a folder", underlying=underlying)
         return bundled_history()
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")

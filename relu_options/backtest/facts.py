@@ -8,7 +8,7 @@ import pandas as pd
 from relu_options.backtest.contracts import Event
 from relu_options.backtest.day import Day, History
 from relu_options.backtest.settlement import COLUMNS, price_table
-from relu_options.market_data.clocks import expiry_time
+from relu_options.market_data.clocks import as_date, expiry_time
 
 
 class Facts:
@@ -21,9 +21,9 @@ class Facts:
 
     def __init__(self, history: History, dates: pd.DatetimeIndex):
         self.dates = pd.DatetimeIndex(history.dates).sort_values()
-        self.splits = history.splits.sort_index()
+        self.splits = _by_date(history.splits)
         self.settlement_prices = price_table(history.settlement_prices)
-        self.underlying_prices = history.underlying_prices.sort_index()
+        self.underlying_prices = _by_date(history.underlying_prices)
         gaps = pd.DatetimeIndex(history.missing_dates)
         self.missing = [
             Event(
@@ -68,6 +68,12 @@ class Facts:
         }
         rows = [(*key, price) for key, price in passed.items()]
         return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _by_date(series: pd.Series) -> pd.Series:
+    """A series sorted by dates that have neither clock nor zone."""
+    days = [as_date(day) for day in series.index]
+    return series.set_axis(pd.DatetimeIndex(days)).sort_index()
 
 
 def _until(series: pd.Series, date: pd.Timestamp) -> pd.Series:

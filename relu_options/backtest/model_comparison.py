@@ -19,7 +19,7 @@ from relu_options.backtest.contracts import Slice
 from relu_options.backtest.day import History, curve_of
 from relu_options.backtest.engine import SHORT_JOB, Surfaces, dates_between
 from relu_options.backtest.svi import fit_svi
-from relu_options.errors import FitError, QuoteError
+from relu_options.errors import FitError, QuoteError, refuse
 from relu_options.fitting.surface import fit_surface
 from relu_options.market_data import ExpiryQuotes, OptionChain, prepare_quotes
 from relu_options.surfaces import Surface
@@ -114,6 +114,8 @@ def compare_models(
         ValueError: unknown model 'heston'; there are [...]
     """
     fits = _models(models)
+    if None not in fits.values():
+        refuse('they are of the model "network"; add it to `models`', surfaces=surfaces)
     if horizon < 0:
         raise ValueError(f"horizon must not be negative, but is {horizon}")
     dates = dates_between(history, start, end)

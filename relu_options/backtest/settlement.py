@@ -139,9 +139,9 @@ def settlement_price(
         price /= float(later.prod())
     if settlement.on_missing == "raise" or not len(known):
         raise BacktestError(
-            f"no settlement price for {name}; pass "
-            "`settlement=ro.Settlement(prices)`, a table with the columns "
-            f"{list(COLUMNS)}"
+            f"no settlement price for {name}; pass `settlement=`, a table with the "
+            f"columns {list(COLUMNS)}, or one of "
+            "`relu_options.backtest.Settlement(prices, on_missing='last')`"
         )
     return SettlementPrice(
         price,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from relu_options._formulas.elementwise import compiler_options
 from relu_options.arbitrage import check_quote_arbitrage
 from relu_options.curves import FitReport, PriceCurve
-from relu_options.errors import FitError, QuoteError
+from relu_options.errors import FitError, QuoteError, refuse
 from relu_options.fitting.exact import BEYOND_LAST, fit_exactly
 from relu_options.fitting.programme import (
     NARROWEST,
@@ -43,6 +43,7 @@ BATCH = 16  # curves fitted in one call
 MANY = 32  # curves from which on calls are shared, which takes another compilation
 SHORT_JOB = 200  # curves that are fitted before a progress bar would be read
 ACCEPTABLE_GAP = 1e-6
+KINKS = 64  # hidden units of a curve
 
 
 def fit_curve(
@@ -53,7 +54,7 @@ def fit_curve(
     time_to_expiry: float | None = None,
     quote_time: object = None,
     smoothing: float | str = "auto",
-    kinks: int = 64,
+    kinks: int = KINKS,
     narrowest: float = NARROWEST,
     on_arbitrage: Literal["fit", "raise"] = "fit",
     method: Literal["convex", "gradient"] = "convex",
@@ -95,7 +96,8 @@ def fit_curve(
         QuoteError: If the table cannot be used; the message names rows and remedy.
         ArbitrageError: If the quotes admit an arbitrage and `on_arbitrage="raise"`.
         FitError: If the programme was not solved to its tolerance.
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or has no effect: prepared quotes
+            have their forward and times, and an unsmoothed fit its kinks.
 
     Examples:
         >>> import relu_options as ro
@@ -111,14 +113,23 @@ def fit_curve(
         raise ValueError(f"method must be 'convex' or 'gradient', not {method!r}")
     if training is not None and method == "convex":
         raise ValueError("training is for method='gradient'; the convex fit has none")
-    if not isinstance(quotes, ExpiryQuotes):
-        quotes = prepare_quotes(
-            quotes,
-            forward=forward,
-            discount_factor=discount_factor,
-            time_to_expiry=time_to_expiry,
-            quote_time=quote_time,
+    if smoothing == 0.0 and method == "convex":
+        refuse(
+            "an unsmoothed fit has sharp kinks, one at each strike; leave them out, or "
+            "use smoothing='auto'",
+            kinks=None if kinks == KINKS else kinks,
+            narrowest=None if narrowest == NARROWEST else narrowest,
         )
+    terms = {
+        "forward": forward,
+        "discount_factor": discount_factor,
+        "time_to_expiry": time_to_expiry,
+        "quote_time": quote_time,
+    }
+    if isinstance(quotes, ExpiryQuotes):
+        refuse("the quotes are prepared; pass it to `prepare_quotes`", **terms)
+    else:
+        quotes = prepare_quotes(quotes, **terms)
     if on_arbitrage == "raise":
         check_quote_arbitrage(
             **quotes.listed,
@@ -140,7 +151,7 @@ def fit_curves(
     quotes: OptionChain | Iterable[pd.DataFrame | OptionChain | ExpiryQuotes],
     *,
     smoothing: float | str = "auto",
-    kinks: int = 64,
+    kinks: int = KINKS,
     narrowest: float = NARROWEST,
     progress: bool | None = None,
 ) -> list[PriceCurve]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from relu_options import activations
+from relu_options.errors import refuse
 from relu_options.fitting.initialisation import (
     Layers,
     StrikeCoverage,
@@ -39,6 +40,7 @@ from relu_options.fitting.training import (
 )
 
 LEARNING_RATE = 0.01
+SLOPE = 0.01  # of leaky units, below zero
 STEPS = 2000
 RIDGE = 1e-8  # of the regression of the last layer, per point
 JITTER = 0.25  # of the distance of two shares, by which seeds move the quantiles
@@ -98,7 +100,7 @@ def train_network(
     widths: Sequence[int] = (64,),
     positive_output: bool = False,
     activation: str = "relu",
-    alpha: float = 0.01,
+    alpha: float = SLOPE,
     initial: Literal["quantile", "uniform", "raw", "he"] | Layers = "quantile",
     annealing: float = 0.0,
     weights: ArrayLike | None = None,
@@ -152,6 +154,12 @@ def train_network(
         raise ValueError(f"widths must be positive numbers of units, not {widths}")
     if activation not in HIDDEN:
         raise ValueError(f"activation must be one of {HIDDEN}, not {activation!r}")
+    if activation != "leaky_relu":
+        refuse(
+            f"it is the slope of leaky units, and {activation!r} has none; use "
+            "activation='leaky_relu'",
+            alpha=None if alpha == SLOPE else alpha,
+        )
     if annealing < 0.0 or (annealing and activation != "relu"):
         raise ValueError(
             f"annealing must be a width >= 0 of 'relu' units, not {annealing!r} of "

@@ -13,7 +13,7 @@ import pandas as pd
 
 from relu_options.arbitrage.surface_certificate import settle_weights
 from relu_options.curves import FitReport
-from relu_options.errors import FitError, QuoteError
+from relu_options.errors import FitError, QuoteError, refuse
 from relu_options.fitting.curve import (
     ACCEPTABLE_GAP,
     FitOptions,
@@ -146,6 +146,12 @@ def prepared_expiries(
     """Quotes by time to expiry, the slices left out with reasons, and the spot."""
     if isinstance(quotes, pd.DataFrame):
         quotes = read_chain(quotes, quote_time=quote_time)
+    else:
+        refuse(
+            "a chain, and prepared quotes, know when they were taken; pass it to "
+            "`read_chain` or `prepare_quotes`",
+            quote_time=quote_time,
+        )
     spot = _spot(quotes) if isinstance(quotes, OptionChain) else None
     prepared: list[ExpiryQuotes] = []
     left_out: list[tuple[str, str]] = []

@@ -18,6 +18,7 @@ from relu_options.market_data.columns import (
     call_flags,
     flags,
     numbers,
+    require_scalars,
 )
 from relu_options.market_data.contracts import (
     contract_root,
@@ -93,6 +94,8 @@ def canonical_table(
     rows = read.rows
     if not len(rows):
         raise QuoteError("the table of quotes has no rows")
+    for name in rows.columns:
+        require_scalars(rows[name])
     notes: list[str] = []
     columns: dict[str, pd.Series] = {
         name: pd.Series(numbers(rows[name]), index=rows.index)

@@ -150,7 +150,7 @@ def _parse_all(values: pd.Index) -> pd.Series:
         return column
     if pd.api.types.is_numeric_dtype(column.dtype):
         numbers = column.astype("float64").abs().max() if len(column) else 0.0
-        if numbers >= _EPOCH_LEAST:
+        if _EPOCH_LEAST <= numbers < _EPOCH_UNITS[-1][0]:
             unit = next(name for limit, name in _EPOCH_UNITS if numbers < limit)
             return pd.to_datetime(column.astype("int64"), unit=unit, utc=True)  # type: ignore[call-overload]
     elif len(column):
@@ -184,6 +184,8 @@ def _timestamp(value: object) -> pd.Timestamp:
     if isinstance(value, (int, float, np.integer, np.floating)) and value == value:
         if abs(value) < _EPOCH_LEAST:
             return pd.Timestamp(f"{value:.0f}")
+        if not abs(value) < _EPOCH_UNITS[-1][0]:
+            raise ValueError(f"{value!r} is beyond all times")
         unit = next(name for limit, name in _EPOCH_UNITS if abs(value) < limit)
         return pd.Timestamp(int(value), unit=unit, tz="UTC")  # type: ignore[arg-type]
     return pd.Timestamp(value)  # type: ignore[arg-type]

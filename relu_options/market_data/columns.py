@@ -264,6 +264,8 @@ def match_columns(
     "symbol" that is no contract's is that of the underlying.
     """
     names = dict(find_columns(frame.columns, columns))
+    for own in names.values():
+        require_scalars(frame[own])
     given = columns or {}
     _swap_symbols(frame, names, given)
     stated = names.get("quote_time")
@@ -286,6 +288,24 @@ def match_columns(
             names.setdefault("mid", names.pop("settlement"))
             names.pop("settlement", None)
     return names
+
+
+def require_scalars(column: pd.Series | pd.DataFrame) -> None:
+    """Raise unless a column has one value in each row.
+
+    Raises:
+        QuoteError: If a row holds a list or the like.
+    """
+    if isinstance(column, pd.DataFrame) or column.dtype != object:
+        return
+    several = [at for at, value in enumerate(column) if not isinstance(value, Hashable)]
+    if several:
+        first = several[0]
+        raise QuoteError(
+            f"column {column.name!r} holds {type(column.iloc[first]).__name__} in "
+            f"{len(several)} of {len(column)} rows, first {column.index[first]!r}: "
+            f"{column.iloc[first]!r}; give each row one value"
+        )
 
 
 def _swap_symbols(

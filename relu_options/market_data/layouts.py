@@ -17,8 +17,14 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from relu_options.errors import QuoteError
 from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
-from relu_options.market_data.columns import LAST_PRICES, match_columns, numbers
+from relu_options.market_data.columns import (
+    LAST_PRICES,
+    column_of,
+    match_columns,
+    numbers,
+)
 from relu_options.market_data.sources import ChainSource, column_key
 
 _PRICES = ["bid", "ask", "mid"]
@@ -276,7 +282,7 @@ def fill_bids(rows: pd.DataFrame) -> list[str]:
 def _at_time(dates: pd.Series, clock: str) -> pd.Series:
     """Dates at a time of the day; times stay as they are."""
     known = {value: as_date(value) for value in dates.dropna().unique()}
-    return dates.map(known) + pd.Timedelta(f"{clock}:00")
+    return pd.to_datetime(dates.map(known)) + pd.Timedelta(f"{clock}:00")
 
 
 _LAYOUTS: dict[str, AnyLayout] = {}
@@ -334,6 +340,31 @@ def find_layout(source: ChainSource, name: str | None = None) -> AnyLayout:
     )
 
 
+def read_layout(layout: AnyLayout, source: ChainSource) -> LayoutRows:
+    """The rows of a source, or an error that says what is not as the layout has it.
+
+    Raises:
+        QuoteError: If a column is missing that the layout needs, or holds what its
+            vendor does not write.
+    """
+    try:
+        return layout.read(source)
+    except QuoteError:
+        raise
+    except KeyError as error:
+        reason = f"it has no column {error}"
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    table = source.read(skiprows=source.header if source.head else 0)
+    several = table.columns[table.columns.duplicated()].tolist()
+    if several:
+        reason = f"several columns are named {several[0]!r}; rename or drop all but one"
+    raise QuoteError(
+        f"the table looks like the layout {layout.name!r}, but is not as it should be: "
+        f"{reason}; mend it, or pass `layout='tidy'` with `columns=` for its names"
+    )
+
+
 def _always(source: ChainSource) -> bool:
     """Any table may be tidy."""
     return True
@@ -350,6 +381,8 @@ def _read_tidy(source: ChainSource) -> LayoutRows:
             del names["mid"]
         else:
             notes.append(f"no quotes: prices are {names['mid']!r}, of whatever time")
+    for own in names.values():
+        column_of(table, own)  # an error where several share a name
     rows = table[list(names.values())].copy(deep=False)
     rows.columns = list(names)
     return LayoutRows(rows, tuple(notes), own_names=tuple(map(str, table.columns)))

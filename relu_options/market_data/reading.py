@@ -25,7 +25,7 @@ from relu_options.market_data.cleaning import (
     quote_faults,
 )
 from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
-from relu_options.market_data.layouts import LayoutRows, find_layout
+from relu_options.market_data.layouts import LayoutRows, find_layout, read_layout
 from relu_options.market_data.selection import (
     Selection,
     Wanted,
@@ -305,7 +305,11 @@ def _open(
     else:
         opened = open_source(group, columns)
         found = find_layout(opened, layout)
-        read, name, date = found.read(opened), found.name, path_date(opened.path)
+        read, name, date = (
+            read_layout(found, opened),
+            found.name,
+            path_date(opened.path),
+        )
     canonical = canonical_table(read, expiry=expiry, underlying=underlying, units=units)
     return _SourceTable(canonical, read, name, date)
 
@@ -320,7 +324,7 @@ def _read_files(
     for path in paths:
         opened = open_source(path, columns)
         found = find_layout(opened, layout)
-        reads.append(found.read(opened))
+        reads.append(read_layout(found, opened))
         names.append(found.name)
     if len(reads) == 1:
         return reads[0], names[0]

@@ -143,7 +143,7 @@ def dominate(
     )
     if result.status != 0:
         limited = max_quantity is not None or not trade_forward
-        explain(result, sign * envelope, instruments, side, limited)
+        explain(result, sign * envelope, instruments, side, limited, spots)
     portfolio = programme.portfolio(result.x, sign, instruments, envelope, payoff)
     cost = portfolio.cost("ask" if side == "super" else "bid")
     nodes = programme.nodes
@@ -370,7 +370,12 @@ def programme_of(
 
 
 def explain(
-    result: Any, payoff: Payoff, instruments: Instruments, side: Side, limited: bool
+    result: Any,
+    payoff: Payoff,
+    instruments: Instruments,
+    side: Side,
+    limited: bool,
+    spots: tuple[float, float],
 ) -> NoReturn:
     """Raise what a programme without a solution means to the user.
 
@@ -380,6 +385,7 @@ def explain(
         instruments: What could be held.
         side: Of the request.
         limited: Whether quantities or the forward are.
+        spots: Lowest and highest spot at which to dominate.
     """
     found = least_excess(
         strike=instruments.strikes,
@@ -391,6 +397,8 @@ def explain(
     )
     if not found.is_arbitrage_free and not limited:
         raise ArbitrageError(found.describe())
+    if result.status in (3, 4) and spots != (0.0, np.inf):
+        raise ArbitrageError(_contradiction(instruments, *spots))
     if limited and result.status in (2, 4):
         sign = 1.0 if side == "super" else -1.0
         raise ValueError(
@@ -405,3 +413,35 @@ def explain(
         f"HiGHS stopped with status {result.status}: {result.message}; check the "
         "quotes for outliers"
     )
+
+
+def _contradiction(instruments: Instruments, low: float, high: float) -> str:
+    """Why quotes cannot be if no spot is outside of two bounds, and what to do.
+
+    A mean of convex payoffs is at most that of the two bounds alone.
+    """
+    forward, strikes = instruments.forward, instruments.strikes
+    beyond = np.isinf(high)
+    chance = 0.0 if beyond else (forward - low) / (high - low)
+    far = np.where(instruments.is_call, forward - low, 0.0) if beyond else 0.0
+    signs = np.where(instruments.is_call, 1.0, -1.0)
+    ends = [
+        np.maximum(signs * (spot - strikes), 0.0)
+        for spot in (low, forward if beyond else high)
+    ]
+    most = (1.0 - chance) * ends[0] + chance * ends[1] + far
+    most = instruments.discount_factor * most
+    excess = instruments.bid - most
+    text = (
+        f"the quotes contradict spots from {low:.10g} to {high:.10g}: between these "
+        "they admit an arbitrage, so that any cost is possible"
+    )
+    worst = int(np.argmax(excess))
+    if excess[worst] > 0.0:
+        kind = "call" if instruments.is_call[worst] else "put"
+        text += (
+            f"; the {kind} {strikes[worst]:.10g} is bid {instruments.bid[worst]:.6g} "
+            f"and worth {most[worst]:.6g} at most, likewise "
+            f"{np.count_nonzero(excess > 0.0) - 1} more"
+        )
+    return f"{text}; widen `spots`"

@@ -159,7 +159,7 @@ def dominate_in_lots(
                 f"no hedge was found in {terms.time_limit:.6g} s; raise "
                 "`time_limit`, or give fewer `strikes`"
             )
-        explain(result, sign * envelope, instruments, side, limited=True)
+        explain(result, sign * envelope, instruments, side, True, spots)
     whole = terms.multiplier if terms.whole else None
     portfolio = programme.portfolio(
         lots.settled(result.x), sign, instruments, envelope, payoff, whole

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from relu_options.errors import refuse
 from relu_options.payoffs import Payoff
 from relu_options.replication.few_strikes import best_strikes
 from relu_options.replication.pieces import Regression
@@ -65,7 +66,12 @@ def prune(
     spots = np.sort(np.asarray(spots, float))
     if not len(spots) or not np.isfinite(spots).all():
         raise ValueError("pruning needs spots, all finite")
-    if max_legs is not None and max_legs < 1:
+    if max_legs is None:
+        refuse(
+            "without `max_legs` only strikes that make no difference go",
+            rule=None if rule == "best" else rule,
+        )
+    elif max_legs < 1:
         raise ValueError(f"max_legs must be positive, not {max_legs}")
     strikes, weights = payoff.strikes, payoff.weights
     always, never = strikes <= spots[0], strikes >= spots[-1]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from relu_options.curves import PriceCurve
+from relu_options.errors import refuse
 from relu_options.fitting.curve import fit_curve
 from relu_options.market_data import ExpiryQuotes, prepare_quotes
 from relu_options.payoffs import Payoff, SmoothPayoff
@@ -141,7 +142,13 @@ def replicate(
     instruments = Instruments.of(market, strikes)
     if max_legs is not None and max_legs < 1:
         raise ValueError(f"max_legs must be positive, not {max_legs}")
+    everywhere = spots[0] == 0.0 and spots[1] == np.inf
     if method == "quadratic":
+        refuse(
+            "the method 'quadratic' weighs all spots by the density of the curve; use "
+            "'super' or 'sub'",
+            spots=None if everywhere else spots,
+        )
         if lots is not None or max_quantity is not None or not trade_forward:
             raise ValueError(
                 "lots, max_quantity and trade_forward are for methods 'super' and "

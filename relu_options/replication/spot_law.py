@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from relu_options.networks import SCALES
+
 if TYPE_CHECKING:
     from relu_options.curves import PriceCurve
 
@@ -47,17 +49,21 @@ class SpotLaw:
             order = np.argsort(kinks)
             return SpotLaw(kinks[order], masses[order] / masses.sum())
         present = masses > 1e-15 * masses.sum()
-        centre, width = np.log(kinks[present]), width[present]
-        low, high = np.min(centre - _REACH * width), np.max(centre + _REACH * width)
+        # Panels on the scale on which the states are normal.
+        forth, back = SCALES[network.kernel]
+        ends = np.asarray(forth(network.states(np.array([-_REACH, _REACH]))))
+        ends = ends[:, present]
+        low, high, width = ends[0].min(), ends[1].max(), width[present]
         panels = int(np.ceil((high - low) / (0.75 * width.min())))
         edges = np.linspace(low, high, 1 + min(panels, _PANELS))
         breaks = np.ravel(breaks)
-        inside = np.log(breaks[breaks > 0.0])
-        inside = inside[(inside > low) & (inside < high)]
+        breaks = breaks[(breaks > float(back(low))) & (breaks < float(back(high)))]
+        inside = np.asarray(forth(breaks))
         edges = np.union1d(edges, inside)
         edges = edges[np.append(True, np.diff(edges) > 1e-12)]
         nodes, weights = np.polynomial.legendre.leggauss(_NODES)
         half, middle = 0.5 * np.diff(edges), 0.5 * (edges[1:] + edges[:-1])
-        spots = np.exp(middle[:, None] + half[:, None] * nodes).ravel()
-        measure = (half[:, None] * weights).ravel() * spots
+        spots = np.asarray(back(middle[:, None] + half[:, None] * nodes)).ravel()
+        measure = (half[:, None] * weights).ravel()
+        measure = measure * (spots if network.kernel == "black" else 1.0)
         return SpotLaw(spots, measure * np.asarray(curve.density(spots)))

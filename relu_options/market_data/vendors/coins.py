@@ -44,25 +44,25 @@ def _read_export(source: ChainSource) -> LayoutRows:
     is time over half the volatility.
     """
     table = keyed_columns(source.read(skiprows=source.header))
-    rows = pd.DataFrame(
-        {
-            "strike": table["strike"],
-            "option_type": table["optiontype"],
-            "bid": table["bid"],
-            "ask": table["ask"],
-            "bid_size": table["size"],
-            "volume": table.get("volume"),
-            "open_interest": table.get("open"),
-        }
-    )
-    if "size1" in table:
-        rows["ask_size"] = table["size1"]
+    names = {
+        "strike": "strike",
+        "option_type": "optiontype",
+        "bid": "bid",
+        "ask": "ask",
+        "bid_size": "size",
+        "ask_size": "size1",
+        "volume": "volume",
+        "open_interest": "open",
+    }
+    present = {name: table[own] for name, own in names.items() if own in table}
+    rows = pd.DataFrame(present, index=table.index)
     notes = []
-    notes += fill_bids(rows)
+    if {"bid", "ask"} <= present.keys():
+        notes += fill_bids(rows)
     ratios = [
         numbers(table[f"{side}usd"]) / numbers(table[side])
         for side in ("last", "ask")
-        if f"{side}usd" in table
+        if {side, f"{side}usd"} <= set(table.columns)
     ]
     ratio = np.concatenate(ratios) if ratios else np.array([np.nan])
     ratio = ratio[np.isfinite(ratio) & (ratio > 1.0)]

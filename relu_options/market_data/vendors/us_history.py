@@ -63,7 +63,9 @@ def _theta_v3(table: pd.DataFrame) -> pd.DataFrame:
     if "timestamp" in table:
         table["quotetime"] = table["timestamp"]
     else:
-        table["quotetime"] = pd.to_datetime(table["created"]).dt.normalize()
+        table["quotetime"] = pd.to_datetime(
+            table["created"], format="mixed"
+        ).dt.normalize()
     return table
 
 

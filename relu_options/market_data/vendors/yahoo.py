@@ -59,7 +59,7 @@ def _last_trade(column: pd.Series) -> pd.Timestamp | None:
     if not len(trades):
         return None
     try:
-        last = pd.to_datetime(trades, utc=True).max()
+        last = pd.to_datetime(trades, utc=True, format="mixed").max()
     except (ValueError, TypeError) as error:
         shown = re.sub(r"\s+", " ", str(trades.iloc[0]))
         raise QuoteError(f"lastTradeDate {shown!r} is not a time") from error
