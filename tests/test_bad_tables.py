@@ -789,6 +789,9 @@ def without_effect():
         "narrowest": lambda: ro.fit_curve(prepared, smoothing=0.0, narrowest=0.2),
         "quote_time`": lambda: ro.fit_surface(several, quote_time="2025-03-14"),
         "`quote_time": lambda: ro.fit_local_volatility(chain, quote_time="2025-03-14"),
+        "columns`": lambda: read_chain(
+            table(), layout="okx", columns={"strike": "strike"}
+        ),
         "columns": lambda: ro.check_quotes(chain, columns={"strike": "K"}),
         "quote_time` and `col": lambda: ro.repair_quotes(
             several, quote_time="2025-03-14", columns={"strike": "K"}

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from relu_options.errors import QuoteError
+from relu_options.errors import QuoteError, refuse
 from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
 from relu_options.market_data.columns import (
     LAST_PRICES,
@@ -332,6 +332,12 @@ def find_layout(source: ChainSource, name: str | None = None) -> AnyLayout:
     if name is not None:
         if name not in _LAYOUTS:
             raise ValueError(f"no layout {name!r}; there are {layout_names()}")
+        if isinstance(_LAYOUTS[name], TableLayout):
+            refuse(
+                f"the layout {name!r} has names of its own; pass layout='tidy', or "
+                "register a layout",
+                columns=source.columns,
+            )
         return _LAYOUTS[name]
     if source.columns is not None:
         return _LAYOUTS["tidy"]
