@@ -1,4 +1,6 @@
-"""The command line: `python -m relu_options COMMAND`, on chains and histories.
+"""The command line: `relu-options COMMAND`, on chains and histories.
+
+`python -m relu_options` is the same.
 
 A command is one `Command`: its name, one line of help, a function that declares its
 arguments, and one that runs it. All end with code 0, or with 2 and one line on what is
@@ -6,6 +8,7 @@ wrong with the input.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -42,7 +45,23 @@ class Command:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns 0, or 2 with one line on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m relu_options")
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads, `head` say, has seen enough. What is left in the buffer goes
+        # nowhere, or the interpreter would complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(prog="relu-options")
+    parser.add_argument(
+        "--version", action="version", version=f"relu-options {ro.__version__}"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         one = commands.add_parser(command.name, help=command.help)
@@ -51,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
+    except BrokenPipeError:
+        raise
     except FAILURES as error:
         text = error.args[0] if isinstance(error, KeyError) else error
         line = in_shell_words(" ".join(str(text).split()))

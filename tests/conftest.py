@@ -1,6 +1,7 @@
-"""Fixtures that every test file shares."""
+"""What every test file shares: compiled code, and a generator of random numbers."""
 
 import os
+import tempfile
 
 import jax
 import matplotlib
@@ -12,18 +13,20 @@ import relu_options  # noqa: F401  (switches JAX to float64 before any test runs
 matplotlib.use("Agg")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Notebooks and worker processes reuse what another process has compiled.
+def pytest_configure(config):
+    """What one process compiles, all others read: workers, notebooks, subprocesses.
 
-    A folder that the environment names is kept, so that the next run starts warm.
+    The controller makes the folder before it starts workers, who find its name in the
+    environment. One that the environment named before is kept, so that the next run
+    starts warm.
     """
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    folder = folder or str(tmp_path_factory.mktemp("compiled"))
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+        jax.config.update("jax_compilation_cache_dir", folder.name)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture

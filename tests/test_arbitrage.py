@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
+import clarabel
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from real_quotes import spx
 from scipy.optimize import linprog
+from scipy.sparse import csc_matrix
 
 from relu_options.arbitrage import (
     IDENTITY_ROUNDING,
@@ -19,13 +21,9 @@ from relu_options.arbitrage import (
     static_arbitrage_violations,
 )
 from relu_options.errors import ArbitrageError, QuoteError
-from relu_options.market_data import prepare_quotes, read_chain
+from relu_options.market_data import prepare_quotes
 from relu_options.networks import Kernel, PriceNetwork
 
-SPX_2019 = (
-    Path(__file__).resolve().parents[2]
-    / "shared/market/spx_2019-05-18_cboe_quotedata_body.csv.gz"
-)
 FORWARD, DISCOUNT = 103.0, 0.97
 TERMS = {"forward": FORWARD, "discount_factor": DISCOUNT}
 UNIT_TERMS = {"forward": 100.0, "discount_factor": 1.0}
@@ -365,9 +363,6 @@ def test_the_total_excess_is_that_of_the_programme_in_probabilities(rng):
 
 
 def test_it_agrees_with_an_interior_point_solver(rng):
-    clarabel = pytest.importorskip("clarabel")
-    from scipy.sparse import csc_matrix
-
     m = 30
     strike = np.linspace(70.0, 140.0, m)
     price = np.asarray(random_network(rng)(strike)) / DISCOUNT
@@ -452,9 +447,8 @@ def test_weights_decide_which_quotes_are_left():
     np.testing.assert_allclose(result.excess.sum(), 0.3)
 
 
-@pytest.mark.skipif(not SPX_2019.exists(), reason="SPX 2019 quotes are not at hand")
 def test_every_quote_of_the_spx_in_2019_is_attainable():
-    chain = read_chain(SPX_2019, quote_time="2019-05-17 16:15")
+    chain = spx(2019)
     quotes = [prepare_quotes(one) for one in chain]
     assert len(quotes) == 39
     for one in quotes:

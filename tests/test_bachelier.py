@@ -4,8 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import pytest
+import QuantLib as ql
 from option_truth import load_truth
 
 from relu_options import bachelier, black_scholes
@@ -58,7 +60,6 @@ def test_price_is_as_accurate_as_its_volatility_allows():
 
 
 def test_prices_of_quantlib(rng):
-    ql = pytest.importorskip("QuantLib")
     options = random_options(rng, 50)
     prices = bachelier.price(**options)
     for i in range(50):
@@ -155,7 +156,6 @@ def test_greeks_are_derivatives_of_each_other(rng, form):
 
 def test_derivatives_against_finite_differences():
     """Price and volatility, to second order, at one point in 50 digits."""
-    mp = pytest.importorskip("mpmath", reason="mpmath is in the development extra")
     point = -0.5, 1.25, 0.8
 
     def price(forward, strike, v):

@@ -1,22 +1,12 @@
 """The methods that the benchmarks compare with are strong and do what they say."""
 
 import importlib
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import norm
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-pytest.importorskip("clarabel")
-with warnings.catch_warnings():
-    # Its generated wrapper has types without a module, which newer Pythons report.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    pytest.importorskip("QuantLib")
 
 from benchmarks.peers import (
     andreasen_huge,

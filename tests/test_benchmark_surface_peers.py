@@ -1,8 +1,6 @@
 """The surfaces that the benchmark compares with are strong and do what they say."""
 
 import importlib
-import sys
-import warnings
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -10,14 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import norm
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-pytest.importorskip("clarabel")
-with warnings.catch_warnings():
-    # Its generated wrapper has types without a module, which newer Pythons report.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    pytest.importorskip("QuantLib")
 
 from benchmarks.peers import (
     andreasen_huge,

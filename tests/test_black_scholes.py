@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pandas as pd
 import pytest
+import QuantLib as ql
 from option_truth import PATH, load_truth
 
 from relu_options import black_scholes
@@ -48,8 +50,7 @@ def random_spot_options(rng, size=200) -> dict[str, Any]:
 
 
 def script(name) -> Any:
-    """A module of `benchmarks`, which is no package; skips if mpmath is missing."""
-    pytest.importorskip("mpmath", reason="mpmath is in the development extra")
+    """A module of `benchmarks`, which is no package."""
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -180,7 +181,6 @@ def test_greeks_in_haug(
 
 
 def test_prices_and_volatilities_of_quantlib(rng):
-    ql = pytest.importorskip("QuantLib")
     options = random_options(rng, 50)
     prices = black_scholes.price(**options)
     for i in range(50):
@@ -308,7 +308,6 @@ def test_greeks_at_once_are_the_greeks_one_by_one(rng, form):
 @pytest.fixture(scope="module")
 def mp():
     """The mpmath package, at 50 digits."""
-    mpmath = pytest.importorskip("mpmath", reason="mpmath is in the development extra")
     with mpmath.workdps(50):
         yield mpmath
 

@@ -3,11 +3,12 @@
 import re
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
+import clarabel
 import numpy as np
 import pandas as pd
 import pytest
+from real_quotes import spx
 from scipy.optimize import linprog
 from scipy.sparse import csc_matrix
 
@@ -25,18 +26,7 @@ from relu_options.errors import QuoteError
 from relu_options.market_data import bundled_chain, prepare_quotes
 from relu_options.quote_check import QuoteCheck, check_quotes, repair_quotes
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "market"
-SPX_2019 = SHARED / "spx_2019-05-18_cboe_quotedata_body.csv.gz"
-SPX_2026 = SHARED / "spx_2026-01-30_yfinance.csv.gz"
-QUOTE_TIMES = {SPX_2019: "2019-05-17 16:15", SPX_2026: "2026-01-30 16:15"}
 UNIT_TERMS = {"is_call": True, "forward": 100.0, "discount_factor": 1.0}
-
-
-def real_chain(path: Path) -> ro.OptionChain:
-    """A chain of real quotes, or a visible skip."""
-    if not path.exists():
-        pytest.skip(f"{path.name} is not at hand")
-    return ro.read_chain(path, quote_time=QUOTE_TIMES[path])
 
 
 def lognormal_chain(rng, *, expiries=4, strikes=12, half_spread=0.1, noise=0.0):
@@ -118,7 +108,6 @@ def excess_in_masses(chain, weights=None, calendar=True) -> float:
     Masses of each expiry sit at zero, at the strikes of all expiries, and far away;
     convex order is asked for at each of them.
     """
-    clarabel = pytest.importorskip("clarabel")
     moneyness = [one["strike"] / one["forward"] for one in chain]
     spots = np.unique(np.concatenate([[0.0, 1.0, 1e4], *moneyness]))
     count, n = len(chain), len(spots)
@@ -864,7 +853,7 @@ def test_any_options_can_be_covered(rng, quantity):
 
 def test_the_spx_of_2019_has_one_quote_outside_by_a_thousandth_of_a_tick():
     """Each of 39 slices is free; between them one call is not, at parity's forwards."""
-    chain = real_chain(SPX_2019)
+    chain = spx(2019)
     assert check_quotes(chain, calendar=False).is_arbitrage_free
     check = check_quotes(chain)
     assert len(check.slices) == 39
@@ -876,7 +865,7 @@ def test_the_spx_of_2019_has_one_quote_outside_by_a_thousandth_of_a_tick():
 
 
 def test_the_spx_of_2026_is_dirty_and_its_offenders_are_found():
-    chain = real_chain(SPX_2026)
+    chain = spx(2026)
     check = check_quotes(chain)
     assert list(check.skipped) == ["2026-03-10 PM"]
     assert 0.99 < check.share_inside < 1.0

@@ -1,7 +1,6 @@
 """Fitted curves on simulated and on real quotes."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
+from real_quotes import real_quotes
 from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
@@ -20,11 +20,6 @@ from relu_options.arbitrage import static_arbitrage_violations
 from relu_options.errors import ArbitrageError
 from relu_options.networks import PriceNetwork, price_from_kinks, price_from_strikes
 from relu_options.replication.spot_law import SpotLaw
-
-MARKET = Path(__file__).parents[2] / "shared" / "market"
-needs_market = pytest.mark.skipif(
-    not MARKET.exists(), reason="the real quotes are not beside the project"
-)
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +150,9 @@ def test_requests_out_of_range_are_refused(request_: dict[str, Any]):
         ro.fit_curve(pd.DataFrame(), **request_)
 
 
-@needs_market
 def test_unsmoothed_fit_reaches_the_least_error_any_curve_can_have():
     """31.5 bp on the long TSLA table, as a second solver finds too."""
-    table = pd.read_csv(MARKET / "tsla_20180615_exp20200117.csv")
+    table = pd.read_csv(real_quotes("tsla_20180615_exp20200117.csv"))
     quotes = table.rename(columns={"iv": "implied_volatility"})[
         ["strike", "implied_volatility"]
     ]

@@ -13,6 +13,8 @@ import tomllib
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import nbclient
+import nbformat
 import pytest
 
 import relu_options as ro
@@ -159,11 +161,9 @@ def test_readme_command_writes_what_it_promises(command, tmp_path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_from_top_to_bottom(path, tmp_path):
     """Every cell runs without a word on standard error, and as it was committed."""
-    nbformat = pytest.importorskip("nbformat", reason="needs the extra `test`")
-    client = pytest.importorskip("nbclient", reason="needs the extra `test`")
     shutil.copy(path, tmp_path)
     notebook = nbformat.read(path, as_version=4)
-    client.NotebookClient(
+    nbclient.NotebookClient(
         notebook, timeout=60, resources={"metadata": {"path": tmp_path}}
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

@@ -1,6 +1,5 @@
 """Dupire's equation on a network, forward and back, against formulas and algebra."""
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from real_quotes import real_quotes
 from scipy.linalg import expm
 from scipy.stats import ncx2
 
@@ -16,10 +16,6 @@ from relu_options import black_scholes, dupire
 from relu_options.errors import FitError, QuoteError
 from relu_options.surfaces import BlackScholesSurface, PriceSurface
 
-MARKET = Path(__file__).parents[2] / "shared" / "market"
-needs_market = pytest.mark.skipif(
-    not MARKET.exists(), reason="the real quotes are not beside the project"
-)
 STRIKES = np.linspace(0.5, 1.5, 101)
 
 
@@ -538,10 +534,9 @@ def test_a_bid_of_zero_only_bounds_the_price(known):
     np.testing.assert_allclose(with_it, without, atol=1e-3)
 
 
-@needs_market
 def test_euro_stoxx_is_fitted_to_its_bound():
     """The bound on any curves is 1.05 bp, one violated butterfly of one expiry."""
-    chain = ro.read_chain(MARKET / "sx5e_20100301_andreasen_huge.csv")
+    chain = ro.read_chain(real_quotes("sx5e_20100301_andreasen_huge.csv"))
     fit = ro.fit_local_volatility(chain)
     assert fit.volatility_error < 1.08e-4
     assert fit.surface.certificate

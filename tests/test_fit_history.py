@@ -13,6 +13,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from pathlib import Path
 from typing import Any
 
+import distributed
 import jax
 import numpy as np
 import pandas as pd
@@ -204,7 +205,6 @@ def test_threads_write_the_same_bytes(history, folder, tmp_path):
 
 
 def test_a_dask_cluster_writes_the_same_bytes(history, folder, tmp_path):
-    distributed = pytest.importorskip("distributed", reason="needs the extra `cluster`")
     with (
         distributed.LocalCluster(
             n_workers=2,

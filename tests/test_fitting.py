@@ -1,8 +1,6 @@
 """The convex programmes, against other solvers, published bounds and known truth."""
 
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from real_quotes import real_quotes, spx
 from scipy.optimize import nnls
 from scipy.signal import find_peaks
 
 import relu_options as ro
+from benchmarks.peers.convex import solve_least_squares
 from relu_options.arbitrage import static_arbitrage_violations
 from relu_options.errors import QuoteError
 from relu_options.fitting import programme
@@ -21,13 +21,6 @@ from relu_options.fitting.convex import fit_convex
 from relu_options.fitting.curve import normalise
 from relu_options.fitting.grid import SPACING, kink_grid
 from relu_options.market_data import bundled_truth
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-MARKET = Path(__file__).parents[2] / "shared" / "market"
-needs_market = pytest.mark.skipif(
-    not MARKET.exists(), reason="the real quotes are not beside the project"
-)
 
 # File, volatility error at most (bp), least possible error (bp), modes at most.
 TABLES = [
@@ -67,9 +60,6 @@ def test_kinks_reach_from_end_to_end(rng):
 @pytest.mark.parametrize("position", [1, 4, 6])
 def test_the_core_agrees_with_a_generic_solver(chain, position):
     """On the same programme, to 1e-8 of the objective, or below it."""
-    pytest.importorskip("clarabel")
-    from benchmarks.peers.convex import solve_least_squares
-
     quotes = normalise(ro.prepare_quotes(chain[chain.slices[position]]))
     solution, made = fit_mids(quotes, 1.0, 0.125)
     counted = np.asarray(quotes.weight) > 0.0
@@ -224,7 +214,7 @@ def test_curves_are_pytrees(curves):
 def read_table(name: str) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
     """The expiries of a table of volatilities, with their terms."""
     found = []
-    for time, rows in pd.read_csv(MARKET / name).groupby("t"):
+    for time, rows in pd.read_csv(real_quotes(name)).groupby("t"):
         table = rows[["strike", "iv"]].rename(columns={"iv": "implied_volatility"})
         terms = {
             "forward": float(rows["forward"].iloc[0]),
@@ -235,7 +225,6 @@ def read_table(name: str) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
     return found
 
 
-@needs_market
 @pytest.mark.parametrize(("name", "most", "least", "modes"), TABLES)
 def test_published_tables_are_fitted_closely_by_simple_densities(
     name, most, least, modes
@@ -256,13 +245,9 @@ def test_published_tables_are_fitted_closely_by_simple_densities(
     assert 1e4 * np.sqrt(sum(bounds) / total) == pytest.approx(least, rel=0.01)
 
 
-@needs_market
 def test_every_spx_quote_is_inside_its_spread_and_nothing_is_violated():
     """39 expiries: shares inside, and a fine grid to ten deviations either side."""
-    chain = ro.read_chain(
-        MARKET / "spx_2019-05-18_cboe_quotedata_body.csv.gz",
-        quote_time="2019-05-17 16:15",
-    )
+    chain = spx(2019)
     curves = ro.fit_curves(chain)
     assert len(curves) == 39
     inside = np.concatenate([curve.quotes["inside"].to_numpy() for curve in curves])

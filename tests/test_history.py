@@ -13,9 +13,13 @@ import time
 import weakref
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
+import polars
+import pyarrow as pa
 import pytest
+from pyarrow import dataset, parquet
 from test_files import contents, flipped
 
 from relu_options.errors import QuoteError
@@ -36,17 +40,6 @@ from relu_options.market_data.stored_chain import (
     underlying_of,
 )
 
-try:
-    import pyarrow as pa
-except ImportError:
-    pa = None
-
-FORMATS = [
-    pytest.param(
-        "parquet", marks=pytest.mark.skipif(pa is None, reason="needs pyarrow")
-    ),
-    "csv",
-]
 SYMBOLS = [
     "SPX190621P02800000",
     "SPX190621C02900000",
@@ -140,7 +133,7 @@ def assert_same_chain(one, other):
     assert repr(one.report()) == repr(other.report())
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PARTS)
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda make: make.__name__)
 def test_everything_that_a_chain_has_survives(chain, file_format, tmp_path):
     history = ChainHistory(tmp_path, file_format=file_format)
@@ -155,7 +148,7 @@ def test_no_field_of_a_chain_is_forgotten():
     assert names == stored
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PARTS)
 def test_rows_without_an_underlying_come_back_so(file_format, tmp_path):
     chain = chain_of("2025-03-14", underlying=["SPX", None, None, "SPX"])
     assert chain.rows["underlying"].isna().sum() == 2
@@ -165,7 +158,7 @@ def test_rows_without_an_underlying_come_back_so(file_format, tmp_path):
 
 
 def test_encoding_is_the_same_every_time():
-    for file_format in PARTS if pa is not None else ["csv"]:
+    for file_format in PARTS:
         once, again = (encode_chain(bundled_chain(), file_format) for _ in range(2))
         assert once == again
 
@@ -188,7 +181,7 @@ def three_days(path, **options):
     return history
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PARTS)
 def test_a_history_is_a_mapping_from_dates_to_chains(file_format, tmp_path):
     history = three_days(tmp_path, file_format=file_format)
     assert len(history) == 3
@@ -284,7 +277,6 @@ def test_tables_are_the_used_rows_of_all_dates(tmp_path):
         history.to_frame(slice("2026-01-01", None))
 
 
-@pytest.mark.skipif(pa is None, reason="needs pyarrow")
 class TestReaders:
     """Others read the folder as it is, with all that lies in it."""
 
@@ -299,7 +291,6 @@ class TestReaders:
         return tmp_path
 
     def test_pyarrow(self, folder):
-        dataset = pytest.importorskip("pyarrow.dataset")
         table = dataset.dataset(folder, format="parquet", partitioning="hive")
         frame = table.to_table().to_pandas()
         assert sorted(frame["underlying"].unique()) == ["BRK/B", "SPX"]
@@ -316,7 +307,6 @@ class TestReaders:
         }
 
     def test_duckdb(self, folder):
-        duckdb = pytest.importorskip("duckdb")
         rows = duckdb.sql(
             "select underlying, date, count(*), max(expiry - date) "
             f"from read_parquet('{folder}/**/*.parquet', hive_partitioning=true) "
@@ -331,14 +321,13 @@ class TestReaders:
         assert all(row[3].days == 30 for row in rows)
 
     def test_polars(self, folder):
-        polars = pytest.importorskip("polars")
         lazy = polars.scan_parquet(f"{folder}/**/*.parquet", hive_partitioning=True)
         counts = lazy.group_by("underlying", "date").len().collect()
         assert counts["len"].to_list() == [4] * 4
         assert set(counts["underlying"]) == {"BRK/B", "SPX"}
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PARTS)
 def test_the_same_chain_again_changes_nothing(file_format, tmp_path):
     history = three_days(tmp_path, file_format=file_format)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("part*")}
@@ -346,9 +335,8 @@ def test_the_same_chain_again_changes_nothing(file_format, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     # Nor in the other format: it is the same chain.
     other = "csv" if file_format == "parquet" else "parquet"
-    if pa is not None:
-        three_days(tmp_path, file_format=other)
-        assert {path: path.stat().st_mtime_ns for path in before} == before
+    three_days(tmp_path, file_format=other)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(history) == 3
 
 
@@ -365,7 +353,6 @@ def test_another_chain_of_a_date_needs_overwrite(tmp_path):
     assert len(history) == 3
 
 
-@pytest.mark.skipif(pa is None, reason="needs pyarrow")
 def test_overwriting_in_another_format_leaves_one_file(tmp_path):
     three_days(tmp_path, file_format="parquet")
     history = ChainHistory(tmp_path, file_format="csv")
@@ -375,7 +362,6 @@ def test_overwriting_in_another_format_leaves_one_file(tmp_path):
     assert_same_chain(history["2025-03-17"], chain_of("2025-03-17"))
 
 
-@pytest.mark.skipif(pa is None, reason="needs pyarrow")
 @pytest.mark.parametrize("file_format", PARTS)
 def test_files_of_both_formats_become_one(file_format, tmp_path):
     """As a process leaves them that was killed between the new file and the old."""
@@ -399,8 +385,7 @@ def test_a_history_goes_on_in_its_own_format(tmp_path):
 def test_without_pyarrow_a_history_is_csv(tmp_path, monkeypatch):
     monkeypatch.setattr("relu_options.market_data.history.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    if pa is not None:
-        monkeypatch.delattr(pa, "parquet", raising=False)
+    monkeypatch.delattr(pa, "parquet", raising=False)
     history = three_days(tmp_path)
     assert len(list(tmp_path.rglob("part.csv.gz"))) == 3
     assert_same_chain(history["2025-03-17"], chain_of("2025-03-17"))
@@ -462,7 +447,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PARTS)
 def test_any_name_is_a_folder_and_back(file_format, tmp_path):
     """All in one history, each as other readers of such folders decode it."""
     history = ChainHistory(tmp_path, file_format=file_format)
@@ -478,7 +463,6 @@ def test_any_name_is_a_folder_and_back(file_format, tmp_path):
     folders = {path.parent.parent for path in tmp_path.rglob("part.*")}
     assert len({path.name.casefold() for path in folders}) == len(NAMES) + 1
     if file_format == "parquet":
-        dataset = pytest.importorskip("pyarrow.dataset")
         table = dataset.dataset(tmp_path, format="parquet", partitioning="hive")
         found = set(table.to_table()["underlying"].to_pylist())
         # pyarrow takes a missing name for one that is spelled as Hive's.
@@ -519,7 +503,7 @@ def test_folders_that_are_not_of_an_underlying_are_named(folder, tmp_path):
         _ = history.underlyings
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PARTS)
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed", "other"])
 def test_a_damaged_file_is_named(file_format, damage, tmp_path):
     history = three_days(tmp_path, file_format=file_format)
@@ -569,7 +553,7 @@ def damages(content, rng, count):
     yield from (b"", b"\n", b"#", b"\x00" * len(content))
 
 
-@pytest.mark.parametrize("kind", [*FORMATS, *TABLES])
+@pytest.mark.parametrize("kind", [*PARTS, *TABLES])
 def test_no_damage_is_read_as_something_else(kind, tmp_path, rng):
     """A file with a bit flipped is named, or nothing that is read of it changes."""
     history = ChainHistory(tmp_path, file_format="csv" if kind in TABLES else kind)
@@ -595,10 +579,8 @@ def test_no_damage_is_read_as_something_else(kind, tmp_path, rng):
     assert seen[True] > 0.9 * sum(seen.values())
 
 
-@pytest.mark.skipif(pa is None, reason="needs pyarrow")
 def test_other_readers_can_check_the_pages_of_a_file(tmp_path, rng):
     """Flips beside the footer are found by pyarrow, which knows of no digest."""
-    parquet = pytest.importorskip("pyarrow.parquet")
     content = encode_chain(bundled_chain(), "parquet")
     footer = int.from_bytes(content[-8:-4], "little") + 8
     pages, rest = content[:-footer], content[-footer:]
@@ -613,7 +595,7 @@ def test_other_readers_can_check_the_pages_of_a_file(tmp_path, rng):
         np.testing.assert_array_equal(table["bid"].to_numpy(), expected)
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PARTS)
 def test_a_damaged_header_is_named(file_format, tmp_path):
     history = three_days(tmp_path, file_format=file_format)
     path = tmp_path / part_name("SPX", "2025-03-17", file_format)
@@ -930,13 +912,13 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from relu_options.market_data.history import ChainHistory
-from test_history import chain_of, pa, round_dates
+from test_history import chain_of, round_dates
 
 path, start, me, rounds = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
 rng = np.random.default_rng(me)
 for place in range(rounds):
     # The same format or the other one, in turn.
-    file_format = "csv" if pa is None or (me * place) % 2 else "parquet"
+    file_format = "csv" if (me * place) % 2 else "parquet"
     history = ChainHistory(path, file_format=file_format)
     shared, *own = round_dates(place)
     chain = chain_of(shared, bid=[1.0, 3.0, 3.1, 0.8 - 0.1 * me])

@@ -8,11 +8,12 @@ import json
 import zipfile
 from collections import namedtuple
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as arrow
 import pytest
+from real_quotes import real_quotes
 
 from relu_options.errors import QuoteError
 from relu_options.market_data import (
@@ -26,7 +27,6 @@ from relu_options.market_data import (
 )
 from relu_options.market_data.layouts import unregister_layout
 
-SHARED = Path(__file__).parents[2] / "shared" / "market"
 EXPIRY, DATE = "2021-06-18", "2021-05-14"
 STRIKES = np.array([380.0, 400.0, 410.0, 415.0, 420.0, 430.0, 450.0])
 FORWARD = 416.0
@@ -431,10 +431,8 @@ def test_us_vendors_read_alike(tmp_path, make, layout, time, how):
         source = tmp_path / "quotes.csv"
         table.to_csv(source, index=False)
     elif how == "arrow":
-        pytest.importorskip("pyarrow")
         source = table.convert_dtypes(dtype_backend="pyarrow")
     elif how == "parquet":
-        pytest.importorskip("pyarrow")
         source = tmp_path / "quotes.parquet"
         table.to_parquet(source)
     chain = read_chain(source)
@@ -554,7 +552,6 @@ def test_canonical_tables_survive_a_file(tmp_path):
 
 
 def test_arrow_tables():
-    arrow = pytest.importorskip("pyarrow")
     chain = read_chain(arrow.Table.from_pandas(yfinance()))
     pd.testing.assert_frame_equal(
         chain.table, read_chain(yfinance()).table, check_dtype=False
@@ -1214,13 +1211,6 @@ def test_files_that_names_do_not_date_are_read_together(tmp_path):
     assert len(read_chain(tmp_path, date=DATE).table) == 28
 
 
-def shared(name):
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"{name} is not beside the repository")
-    return path
-
-
 @pytest.mark.parametrize(
     ("name", "arguments", "layout", "quotes_in", "slices"),
     [
@@ -1252,21 +1242,21 @@ def shared(name):
     ],
 )
 def test_real_files_read_without_help(name, arguments, layout, quotes_in, slices):
-    chain = read_chain(shared(name), **arguments)
+    chain = read_chain(real_quotes(name), **arguments)
     assert chain.layout == layout
     assert len(chain.rows) == quotes_in
     assert len(chain) == slices
 
 
 def test_real_coin_quotes_are_in_dollars():
-    chain = read_chain(shared("btc_2025-09-07_okx_unified.csv"))
+    chain = read_chain(real_quotes("btc_2025-09-07_okx_unified.csv"))
     prepared = prepare_quotes(chain)
     spot = chain.table["underlying_price"].iloc[0]
     assert prepared.forward == pytest.approx(spot, rel=5e-4)
-    export = read_chain(shared("btc_2025-08-30_deribit_ui.csv"))
+    export = read_chain(real_quotes("btc_2025-08-30_deribit_ui.csv"))
     assert export.table["underlying_price"].iloc[0] == pytest.approx(108_864, rel=1e-4)
     dated = read_chain(
-        shared("btc_2025-08-30_deribit_ui.csv"),
+        real_quotes("btc_2025-08-30_deribit_ui.csv"),
         expiry="2025-12-26",
         quote_time="2025-08-30",
     )
@@ -1274,7 +1264,7 @@ def test_real_coin_quotes_are_in_dollars():
 
 
 def test_a_real_split_leaves_the_forward_in_its_unit():
-    path = shared("aapl_2014_lean")
+    path = real_quotes("aapl_2014_lean")
     before, after = (
         prepare_quotes(chain[chain.slices[6]]) for chain in read_chains(path)
     )
@@ -1285,14 +1275,14 @@ def test_a_real_split_leaves_the_forward_in_its_unit():
 
 
 def test_real_quotes_are_taken_at_the_last_trade_not_at_the_folders_date():
-    path = shared("us_etf_yfinance/2026-08-12")
+    path = real_quotes("us_etf_yfinance/2026-08-12")
     chain = read_chain(path, underlying="QQQ", date="2026-08-12")
     assert chain.quote_time == pd.Timestamp("2026-08-13 15:58", tz="UTC")
     assert any("the path says 2026-08-12" in note for note in chain.notes)
 
 
 def test_a_year_of_real_dates():
-    chains = list(read_chains(shared("spy_2021_top20.parquet")))
+    chains = list(read_chains(real_quotes("spy_2021_top20.parquet")))
     assert len(chains) == 252
     assert {len(chain.rows) for chain in chains} == {20}
     times = pd.Series([chain.quote_time for chain in chains])

@@ -1,12 +1,12 @@
 """Chains: read, sliced by expiry and settlement, and reported on."""
 
 import gzip
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from real_quotes import real_quotes, spx
 
 from relu_options.errors import QuoteError
 from relu_options.market_data import (
@@ -16,9 +16,6 @@ from relu_options.market_data import (
     prepare_quotes,
     read_chain,
 )
-
-SHARED = Path(__file__).parents[2] / "shared" / "market"
-SPX_2019 = SHARED / "spx_2019-05-18_cboe_quotedata_body.csv.gz"
 
 PREAMBLE_2019 = """SPX (S&P 500 INDEX),2859.53,-16.79,
 May 17 2019 @ 15:06 ET,Bid,2859.11,Ask,2860.02,
@@ -178,7 +175,6 @@ def test_files_of_each_kind(tmp_path, suffix):
     path = tmp_path / f"chain{suffix}"
     table = tidy().reset_index(drop=True)
     if suffix == ".parquet":
-        pytest.importorskip("pyarrow")
         table.to_parquet(path)
     else:
         table.to_csv(path, index=False)
@@ -358,15 +354,9 @@ def test_sources_that_cannot_be_read(tmp_path):
         read_chain(tmp_path / "empty.csv.gz")
 
 
-needs_spx = pytest.mark.skipif(
-    not SPX_2019.exists(), reason=f"{SPX_2019.name} is not beside the repository"
-)
-
-
-@needs_spx
 def test_every_slice_of_a_real_spx_chain():
     """Implied rates are those of May 2019: near 2.4 % for a year, smooth."""
-    chain = read_chain(SPX_2019, quote_time="2019-05-17 16:15")
+    chain = spx(2019)
     assert len(chain) == 39
     assert len(chain.rows) == len(chain.table) == 12_626
     assert len({date for date, _ in chain.slices}) == 34
@@ -389,10 +379,9 @@ def test_every_slice_of_a_real_spx_chain():
     assert slices["forward_standard_error"].max() < 0.3
 
 
-@needs_spx
 def test_a_real_spx_chain_survives_corruption(rng):
     """A tenth of the quotes of every slice spoilt moves no forward by a half-spread."""
-    chain = read_chain(SPX_2019, quote_time="2019-05-17 16:15")
+    chain = spx(2019)
     table = chain.to_frame()
     rows = rng.random(len(table)) < 0.1
     factor = rng.choice([0.5, 1.3, 2.0], rows.sum())
@@ -415,10 +404,7 @@ def test_a_real_spx_chain_survives_corruption(rng):
     ],
 )
 def test_published_tables_of_volatilities(name, slices, rows):
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"{name} is not beside the repository")
-    chain = read_chain(path)
+    chain = read_chain(real_quotes(name))
     assert len(chain) == slices
     prepared = [prepare_quotes(one) for one in chain]
     assert sum(map(len, prepared)) == rows

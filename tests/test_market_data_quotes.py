@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.special import ndtr
 
+from relu_options import black_scholes
 from relu_options.errors import QuoteError
 from relu_options.market_data import prepare_quotes
 
@@ -195,7 +196,6 @@ def test_volatilities_become_prices():
 
 
 def test_volatilities_agree_with_the_package():
-    black_scholes = pytest.importorskip("relu_options.black_scholes")
     quotes = pd.DataFrame({"strike": np.arange(70.0, 140.0, 5.0), "iv": VOLATILITY})
     prepared = prepare_quotes(quotes, **TERMS)
     expected = black_scholes.price(
@@ -458,8 +458,6 @@ def test_unknown_options_are_refused():
 
 @pytest.mark.parametrize("dtype", ["float64[pyarrow]", "Float64", "object", "float32"])
 def test_dtypes_of_every_kind(dtype):
-    if "pyarrow" in dtype:
-        pytest.importorskip("pyarrow")
     quotes = two_sided()
     plain = prepare_quotes(quotes, **TERMS)
     other = quotes.astype({name: dtype for name in ("strike", "bid", "ask")})

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import QuantLib as ql
 from scipy.integrate import quad
 from scipy.special import factorial, ndtr
 
+from relu_options import black_scholes
 from relu_options.market_data import (
     BatesModel,
     SimulationTerms,
@@ -126,7 +128,6 @@ def test_prices_agree_with_an_adaptive_integral_on_another_contour(years):
 
 @pytest.mark.parametrize("days", [7, 91, 730])
 def test_prices_agree_with_quantlib(days):
-    ql = pytest.importorskip("QuantLib")
     years = days / 365.0
     today = ql.Date(1, 1, 2020)
     ql.Settings.instance().evaluationDate = today
@@ -226,7 +227,6 @@ def test_the_characteristic_function_is_that_of_a_martingale(years):
 
 
 def test_volatilities_reprice_the_model():
-    black_scholes = pytest.importorskip("relu_options.black_scholes")
     strike = strikes_of(0.25, -5.0, 3.0)
     terms = terms_of(0.25)
     volatility = MODEL.implied_volatility(strike, **terms)

@@ -91,7 +91,6 @@ def test_numbers_of_any_dtype(column):
 
 
 def test_arrow_numbers_and_types():
-    pytest.importorskip("pyarrow")
     column = pd.Series([1, None], dtype="int64[pyarrow]")
     np.testing.assert_array_equal(numbers(column), [1.0, np.nan])
     kinds = pd.Series(["C", "put", None], dtype="string[pyarrow]")

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 
@@ -89,7 +90,6 @@ def two_prices(payoff, prices):
 
 def mp_price_network(network: PriceNetwork, strike: float) -> dict[str, float]:
     """Values of a price network to 50 digits, from its definition, by name."""
-    mpmath = pytest.importorskip("mpmath", reason="mpmath is in the development extra")
     names = ("call", "put", "survival", "cumulative", "density")
     total: dict[str, Any] = dict.fromkeys(names, mpmath.mpf(0))
     with mpmath.workdps(50):
@@ -140,7 +140,6 @@ def test_price_network_agrees_with_fifty_digits(rng, kernel):
 
 
 def test_bachelier_network_agrees_with_fifty_digits(rng):
-    mpmath = pytest.importorskip("mpmath", reason="mpmath is in the development extra")
     network = bachelier_network(rng)
     value, slope, bend = [], [], []
     with mpmath.workdps(50):

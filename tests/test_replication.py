@@ -1,12 +1,12 @@
 """Hedges with listed strikes: bounds that hold, duals that reprice, known optima."""
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from real_quotes import spx
 from scipy.optimize import linprog
 
 import relu_options as ro
@@ -20,10 +20,6 @@ from relu_options.replication.pieces import MOST_BREAKS, Regression, least_error
 from relu_options.replication.quadratic import penalised_regression
 from relu_options.replication.spot_law import SpotLaw
 
-MARKET = Path(__file__).parents[2] / "shared" / "market"
-needs_market = pytest.mark.skipif(
-    not MARKET.exists(), reason="the real quotes are not beside the project"
-)
 SMOOTH = {
     "log": 2.0 * payoffs.log_contract(1.0),
     "square": payoffs.power(2.0),
@@ -269,12 +265,8 @@ def test_interval_of_prices_on_the_bundled_chain(name, quotes, curve):
     check_interval(listed_payoffs(quotes.forward)[name], quotes, curve)
 
 
-@needs_market
 def test_intervals_of_prices_on_real_quotes():
-    chain = ro.read_chain(
-        MARKET / "spx_2019-05-18_cboe_quotedata_body.csv.gz",
-        quote_time="2019-05-17 16:15",
-    )
+    chain = spx(2019)
     quotes = ro.prepare_quotes(chain["2019-06-21", "PM"])
     curve = ro.fit_curve(quotes)
     for payoff in listed_payoffs(quotes.forward).values():

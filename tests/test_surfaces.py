@@ -4,9 +4,9 @@ import copy
 import json
 import pickle
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import clarabel
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -14,6 +14,8 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
+from real_quotes import real_quotes, spx
+from scipy import sparse
 from scipy.integrate import quad
 from scipy.spatial import ConvexHull
 from scipy.stats import norm
@@ -30,10 +32,6 @@ from relu_options.fitting.grid import shared_grid
 from relu_options.market_data import bundled_truth, prepare_quotes
 from relu_options.surface_law import _convex_slopes, time_values
 from relu_options.verify import verify_surface
-
-MARKET = Path(__file__).parents[2] / "shared" / "market"
-SX5E = MARKET / "sx5e_20100301_andreasen_huge.csv"
-SPX = MARKET / "spx_2019-05-18_cboe_quotedata_body.csv.gz"
 
 
 @pytest.fixture(scope="module")
@@ -576,8 +574,6 @@ def test_kernel_price_of_the_shared_grid_is_convex_and_its_calls_too():
 
 
 def test_coupled_programme_agrees_with_clarabel():
-    clarabel = pytest.importorskip("clarabel")
-    sparse = pytest.importorskip("scipy.sparse")
     rng = np.random.default_rng(3)
     count, n, m = 4, 24, 30
     grid = shared_grid(n, low=-1.0, high=0.8, narrowest=0.02)
@@ -655,9 +651,10 @@ def test_density_integrates_to_one(surface):
     assert mass == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.skipif(not SX5E.exists(), reason="no published table beside the project")
 def test_published_table_is_fitted_in_order():
-    surface = ro.fit_surface(pd.read_csv(SX5E))
+    surface = ro.fit_surface(
+        pd.read_csv(real_quotes("sx5e_20100301_andreasen_huge.csv"))
+    )
     assert len(surface) == 12
     assert 1e4 * surface.volatility_error <= 2.5
     assert bool(surface.certificate)
@@ -665,9 +662,8 @@ def test_published_table_is_fitted_in_order():
     assert_no_static_arbitrage(surface)
 
 
-@pytest.mark.skipif(not SPX.exists(), reason="no real quotes beside the project")
 def test_real_chain_is_inside_its_spreads_in_order():
-    chain = ro.read_chain(SPX, quote_time="2019-05-17 16:15")
+    chain = spx(2019)
     surface = ro.fit_surface(chain)
     assert len(surface) == 39
     assert surface.share_inside >= 0.999

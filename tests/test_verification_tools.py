@@ -5,6 +5,8 @@ from fractions import Fraction
 
 import jax.numpy as jnp
 import numpy as np
+import onnx
+import onnx.reference
 import pytest
 from scipy.optimize import minimize
 from test_verification import BOX, HIGH, LOW, UNITS, gradient, random_network
@@ -82,8 +84,6 @@ def onnx_model(onnx, nodes, constants, inputs=2):
 
 def test_onnx_networks_are_those_of_its_reference(rng, tmp_path):
     """Scaled inputs, Gemm, MatMul with Add, and all three activations."""
-    onnx = pytest.importorskip("onnx", reason="needs the extra `onnx`")
-    reference = pytest.importorskip("onnx.reference")
     node = onnx.helper.make_node
     constants = {
         "centre": [1.0, 1.0],
@@ -116,13 +116,12 @@ def test_onnx_networks_are_those_of_its_reference(rng, tmp_path):
     onnx.save(model, str(path))
     network = read_onnx(path)
     points = rng.uniform(LOW[:2], HIGH[:2], (100, 2)).astype(np.float32)
-    (truth,) = reference.ReferenceEvaluator(model).run(None, {"x": points})
+    (truth,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": points})
     np.testing.assert_allclose(network(points), truth[:, 0], atol=2e-5)
     assert not verify_no_arbitrage(str(path), BOX)
 
 
 def test_onnx_networks_that_cannot_be_read_are_refused(rng):
-    onnx = pytest.importorskip("onnx", reason="needs the extra `onnx`")
     node = onnx.helper.make_node
     constants = {"w": rng.normal(size=(1, 2)), "b": rng.normal(size=1)}
     gemm = node("Gemm", ["x", "w", "b"], ["a"], transB=1)
