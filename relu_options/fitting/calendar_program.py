@@ -35,10 +35,10 @@ from jax.scipy.linalg import solve_triangular
 
 from relu_options.fitting.quadratic_program import (
     RESOLUTION,
+    SLOW,
     STALL,
-    STEP_FRACTION,
     Pairs,
-    longest_step,
+    predictor_corrector,
 )
 from relu_options.surface_law import time_values
 
@@ -228,12 +228,13 @@ def solve(
         return jnp.maximum(gap, _infeasibility(program, fixed, iterate))
 
     def proceed(carry):
-        _, _, best_merit, _, steps, stalled = carry
+        *_, best_merit, _, steps, stalled = carry
         return (best_merit > tolerance) & (steps < max_steps) & (stalled < STALL)
 
     def step(carry):
-        before, best, best_merit, ridge, steps, stalled = carry
-        iterate, unmoved = _predictor_corrector(program, fixed, before, ridge)
+        before, gaps, best, best_merit, ridge, steps, stalled = carry
+        slow = before.gap > SLOW * gaps[0]
+        iterate, unmoved = _next(program, fixed, before, ridge, slow)
         merit = measure(iterate, unmoved)
         # Where a factorisation has failed, the step is taken again with more ridge.
         failed = ~jnp.isfinite(merit)
@@ -245,11 +246,13 @@ def solve(
         moving = moving | (failed & (ridge < MOST_RIDGE))
         stalled = jnp.where(moving, 0, stalled + 1)
         best_merit = jnp.fmin(merit, best_merit)
-        return iterate, best, best_merit, ridge, steps + 1, stalled
+        gaps = jnp.stack([gaps[1], before.gap])
+        return iterate, gaps, best, best_merit, ridge, steps + 1, stalled
 
-    zero = jnp.asarray(0)
-    carry = (start, start, jnp.asarray(jnp.inf), jnp.asarray(RIDGE), zero, zero)
-    _, best, merit, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
+    zero, infinite = jnp.asarray(0), jnp.asarray(jnp.inf)
+    carry = (start, jnp.full(2, infinite), start, infinite, jnp.asarray(RIDGE), zero)
+    carry = (*carry, zero)
+    _, _, best, merit, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
     objective = program.objective(best.weights, best.excess)
     residual = _infeasibility(program, fixed, best)
     return CalendarSolution(best, objective, merit, residual, steps)
@@ -321,25 +324,24 @@ def _infeasibility(program, fixed, at: CalendarIterate) -> jax.Array:
     )
 
 
-def _predictor_corrector(
-    program: CalendarProgram, fixed: _Fixed, at: CalendarIterate, ridge: jax.Array
+def _next(
+    program: CalendarProgram,
+    fixed: _Fixed,
+    at: CalendarIterate,
+    ridge: jax.Array,
+    slow: jax.Array,
 ) -> tuple[CalendarIterate, jax.Array]:
-    """One step of Mehrotra's method: one factorisation, two solves.
+    """The next iterate: one factorisation, two solves.
 
-    Also what the step is to gain by meeting the equations of stationarity.
+    Also what the step was to gain by meeting the equations of stationarity.
     """
-    direction = _newton_system(program, fixed, at, ridge)
     coupled = jnp.sum(program.ordered) * at.calendar.shape[1]
     count = at.weights.size + coupled + 3 * at.excess.size
-    affine = direction(0.0, None)
-    reach = longest_step(at.pairs, affine.pairs)
-    ahead = jax.tree.map(lambda v, dv: v + reach * dv, at, affine)
-    centring = (ahead.gap / at.gap) ** 3
-    step = direction(centring * at.gap / count, affine)
-    length = jnp.minimum(1.0, STEP_FRACTION * longest_step(at.pairs, step.pairs))
-    moved = jax.tree.map(lambda v, dv: v + length * dv, at, step)
+    direction = _newton_system(program, fixed, at, ridge)
+    change, length = predictor_corrector(direction, at, count, slow)
+    moved = jax.tree.map(lambda v, dv: v + length * dv, at, change)
     stationary, *_ = _residuals(program, fixed, at)
-    return moved, jnp.abs(jnp.sum(stationary * affine.time_value))
+    return moved, jnp.abs(jnp.sum(stationary * change.time_value))
 
 
 def _newton_system(
@@ -374,13 +376,11 @@ def _newton_system(
 
     def direction(target, affine):
         def complementarity(value, dual, dvalue, ddual):
-            second_order = 0.0 if affine is None else dvalue * ddual
-            return target - value * dual - second_order
+            return target - value * dual - dvalue * ddual
 
-        d = at if affine is None else affine
         rhs_weights, rhs_calendar, rhs_excess, rhs_slack = (
             complementarity(*pair, *change)
-            for pair, change in zip(at.pairs, d.pairs, strict=True)
+            for pair, change in zip(at.pairs, affine.pairs, strict=True)
         )
         coupled = program.ordered
         rhs_calendar = jnp.where(coupled, rhs_calendar, 0.0)

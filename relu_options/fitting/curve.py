@@ -44,6 +44,7 @@ MANY = 32  # curves from which on calls are shared, which takes another compilat
 SHORT_JOB = 200  # curves that are fitted before a progress bar would be read
 ACCEPTABLE_GAP = 1e-6
 KINKS = 64  # hidden units of a curve
+NEIGHBOURS = 3  # to each side, that say how wide the spread of a quote is
 
 
 def fit_curve(
@@ -303,14 +304,53 @@ def normalise(
     ask = np.where(np.isnan(quotes.ask), np.inf, quotes.ask * unit)
     weight = np.zeros(size)
     weight[:count] = 1.0
+    moneyness = np.log(quotes.strike / quotes.forward)
+    half_spread = np.empty(count)
+    half_spread[order] = credible_half_spreads(
+        moneyness[order], 0.5 * unit * (quotes.ask - quotes.bid)[order]
+    )
     rows: dict[str, Any] = {
-        "log_moneyness": padded(np.log(quotes.strike / quotes.forward), 0.0),
+        "log_moneyness": padded(moneyness, 0.0),
         "mid": padded(quotes.mid * unit, 0.1),
         "lower": padded(bid, -np.inf),
         "upper": padded(ask, np.inf),
+        "half_spread": padded(half_spread, 1.0),
         "weight": weight,
     }
     return NormalisedQuotes(**rows)
+
+
+def credible_half_spreads(position: np.ndarray, half_spread: np.ndarray) -> np.ndarray:
+    """Half-spreads, none narrower than those on both of its sides say.
+
+    Each two quotes that are one, two or three places to the left and to the right of a
+    quote, joined by a straight line in logarithms, say one; the median of the three is
+    believed, so that one odd spread among them does no harm.
+
+    Args:
+        position: Of the quotes, of shape `(m,)`, increasing.
+        half_spread: Of shape `(m,)`; NaN or zero where there is none, which says none.
+
+    Returns:
+        Half-spreads of shape `(m,)`.
+    """
+    count = len(position)
+    logarithms = np.full(count, np.nan)
+    known = half_spread > 0.0
+    logarithms[known] = np.log(half_spread[known])
+    said = np.full((NEIGHBOURS, count), np.nan)
+    for row in range(min(NEIGHBOURS, (count - 1) // 2)):
+        left, here, right = (
+            slice(first, count - 2 * (row + 1) + first)
+            for first in (0, row + 1, 2 * (row + 1))
+        )
+        share = (position[here] - position[left]) / (position[right] - position[left])
+        rise = logarithms[right] - logarithms[left]
+        said[row, here] = logarithms[left] + share * rise
+    heard = np.isfinite(said).any(axis=0)
+    least = np.zeros(count)
+    least[heard] = np.exp(np.nanmedian(said[:, heard], axis=0))
+    return np.fmax(half_spread, least)
 
 
 def _fit_smooth(quotes: ExpiryQuotes, options: FitOptions) -> PriceCurve:

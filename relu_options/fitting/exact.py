@@ -67,7 +67,7 @@ def fit_exactly(
         value = jnp.maximum(norm.pdf(deviation), LEAST_VEGA)
         return jnp.where(jnp.isfinite(value), value, LEAST_VEGA)
 
-    half_spread = jnp.where(bounded, 0.5 * (quotes.upper - quotes.lower), 1.0)
+    half_spread = quotes.half_spread
     least = 1e-4 * VOLATILITY_UNIT * vega(quoted)
     half_spread = jnp.where(bounded, jnp.maximum(half_spread, least), 1.0)
 

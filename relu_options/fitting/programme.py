@@ -13,8 +13,10 @@ w \ge 0, \; \sum_j w_j = 1, \; \sum_j w_j s_j = 1, \;
 \text{bid}_i - e_i \le (A w)_i \le \text{ask}_i + e_i .
 $$
 
-The tolerance $\tau_i$ of a quote is half of its spread; of a mid alone, a hundredth of
-its vega, so that residuals are those of the total volatility. Everything here is
+The tolerance $\tau_i$ of a quote is half of its spread, or of its neighbours' where
+that is wider: the spread of a wrong price shrinks with it, and what it costs to leave
+it would grow. Of a mid alone it is a hundredth of its vega, so that residuals are those
+of the total volatility. Everything here is
 pure, to be compiled and `vmap`ped; shapes depend on the number of kinks and on the
 padded number of quotes.
 """
@@ -44,6 +46,7 @@ REACH = 5.0  # kinks reach this many at-the-money total volatilities from the fo
 BEYOND = 2.0  # and this many of the outermost quote's beyond that quote
 VOLATILITY_UNIT = 0.01  # tolerance of a mid, as a total volatility
 LEAST_VEGA = 1e-6
+OUTLYING = 1.35  # ratio of a volatility to its neighbours' that no smile has
 ROUGH_TOLERANCE = 1.0  # of the first solution, which only chooses the smoothing
 WARMTH = 0.01  # how far a known solution is pushed off its bounds
 FRESHNESS = 0.1  # how far the second solution's start is from the first solution
@@ -65,6 +68,8 @@ class NormalisedQuotes:
         mid: Of shape `(m,)`.
         lower: Bids, of shape `(m,)`; minus infinity where only the mid is known.
         upper: Asks, of shape `(m,)`; infinity where only the mid is known.
+        half_spread: What each is held to where bid and ask are known, of shape `(m,)`:
+            half of its spread, unless those of its neighbours are wider.
         weight: How much each quote counts, of shape `(m,)`; zero for padding.
     """
 
@@ -72,6 +77,7 @@ class NormalisedQuotes:
     mid: jax.Array
     lower: jax.Array
     upper: jax.Array
+    half_spread: jax.Array
     weight: jax.Array
 
 
@@ -200,6 +206,7 @@ def read_smile(quotes: NormalisedQuotes) -> Smile:
     ordinates = jnp.where(
         place < count, total_volatility[order], total_volatility[last]
     )
+    ordinates = _without_outliers(ordinates, count)
     zero = jnp.zeros(())
     first = jnp.min(jnp.where(telling, x, jnp.inf))
     final = jnp.max(jnp.where(telling, x, -jnp.inf))
@@ -215,6 +222,21 @@ def read_smile(quotes: NormalisedQuotes) -> Smile:
     return replace(smile, low=low, high=high)
 
 
+def _without_outliers(volatilities: jax.Array, count: jax.Array) -> jax.Array:
+    """No volatility far beyond all of its four neighbours: scales are read off them.
+
+    The two outermost have neighbours on one side only, and are believed.
+    """
+    place = jnp.arange(volatilities.shape[0])
+    last = volatilities.shape[0] - 1
+    around = jnp.stack(
+        [volatilities[jnp.clip(place + step, 0, last)] for step in (-2, -1, 1, 2)]
+    )
+    inner = (place >= 2) & (place < count - 2)
+    low, high = around.min(0) / OUTLYING, around.max(0) * OUTLYING
+    return jnp.where(inner, jnp.clip(volatilities, low, high), volatilities)
+
+
 def assemble(quotes: NormalisedQuotes, smile: Smile, grid: KinkGrid) -> Programme:
     """Build the matrices of the programme for given kinks."""
     x = quotes.log_moneyness
@@ -227,9 +249,8 @@ def assemble(quotes: NormalisedQuotes, smile: Smile, grid: KinkGrid) -> Programm
     deviation = x / total_volatility - 0.5 * total_volatility
     vega = jnp.maximum(norm.pdf(deviation), LEAST_VEGA)
     vega = jnp.where(jnp.isfinite(vega), vega, LEAST_VEGA)
-    half_spread = 0.5 * (quotes.upper - quotes.lower)
     # A locked quote is held to a small part of what its volatility is known to.
-    half_spread = jnp.maximum(half_spread, 1e-4 * VOLATILITY_UNIT * vega)
+    half_spread = jnp.maximum(quotes.half_spread, 1e-4 * VOLATILITY_UNIT * vega)
     tolerance = jnp.where(two_sided, half_spread, VOLATILITY_UNIT * vega)
     tolerance = jnp.where(counted, tolerance, 1.0)
 
@@ -288,7 +309,7 @@ def fit_mids(
             equality=programme.equality,
             weights=at.x,
             springs=at.z / at.x,
-            squared_residual=residual @ residual,
+            residual=residual,
             count=count,
             smoothing=trial,
             has_spreads=jnp.all(jnp.isfinite(quotes.upper) | (quotes.weight == 0.0)),

@@ -17,6 +17,10 @@ matrix of the size of `x` whatever the number of rows. Unknowns that span many o
 magnitude are met by scaling that matrix to a unit diagonal before it is factorised.
 
 References:
+    Colombo, M. and Gondzio, J. (2008). Further development of multiple centrality
+    correctors for interior point methods. *Computational Optimization and
+    Applications*, 41(3), 277-305. (Damped correctors.)
+
     Mehrotra, S. (1992). On the implementation of a primal-dual interior point method.
     *SIAM Journal on Optimization*, 2(4), 575-601.
 
@@ -25,14 +29,16 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 STEP_FRACTION = 0.995  # how much of the way to the boundary a step may go
+SLOW = 0.8  # gap after two steps, as a share, from which the corrector is damped
 RIDGE = 4e-16  # added to the unit diagonal of the scaled matrix
 PATIENCE = 20  # steps in which an infeasible start may yet be far from moving
 RESOLUTION = 1e-9  # least objective, as a share of its constant, to measure gaps by
@@ -40,6 +46,23 @@ STALL = 4  # steps without progress after which the best iterate is kept
 
 Pairs: TypeAlias = tuple[tuple[jax.Array, jax.Array], ...]
 """Positive parts of an iterate, each with its multiplier."""
+
+
+class Paired(Protocol):
+    """What a step needs to know of an iterate, which is a pytree."""
+
+    @property
+    def pairs(self) -> Pairs:
+        """Positive parts, each with its multiplier."""
+        ...
+
+    @property
+    def gap(self) -> jax.Array:
+        """Sum of their products."""
+        ...
+
+
+At = TypeVar("At", bound=Paired)
 
 
 @jax.tree_util.register_dataclass
@@ -216,12 +239,19 @@ def solve(
         return gap, _relative_residual(program, iterate)
 
     def proceed(carry):
-        _, _, _, _, best_merit, steps, stalled = carry
+        _, (*_, best_merit), steps, stalled = carry
         return (best_merit > tolerance) & (steps < max_steps) & (stalled < STALL)
 
     def step(carry):
-        before, remaining, best, best_remaining, best_merit, steps, stalled = carry
-        iterate, length = _predictor_corrector(program, before)
+        (before, remaining, gaps), kept, steps, stalled = carry
+        best, best_remaining, best_merit = kept
+        change, length = predictor_corrector(
+            _newton_system(program, before),
+            before,
+            count=n + 3 * before.excess.shape[0],
+            slow=before.gap > SLOW * gaps[0],
+        )
+        iterate = jax.tree.map(lambda v, dv: v + length * dv, before, change)
         remaining = remaining * (1.0 - length)
         merit = jnp.maximum(*measure(iterate, remaining))
         better = merit < best_merit
@@ -235,11 +265,13 @@ def solve(
         stalled = jnp.where(moving, 0, stalled + 1)
         stalled = jnp.where(jnp.isfinite(merit), stalled, STALL)
         best_merit = jnp.fmin(merit, best_merit)
-        return iterate, remaining, best, best_remaining, best_merit, steps + 1, stalled
+        gaps = jnp.stack([gaps[1], before.gap])
+        now, kept = (iterate, remaining, gaps), (best, best_remaining, best_merit)
+        return now, kept, steps + 1, stalled
 
-    one, zero = jnp.asarray(1.0), jnp.asarray(0)
-    carry = (start, one, start, one, jnp.asarray(jnp.inf), zero, zero)
-    _, _, best, remaining, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
+    one, zero, infinite = jnp.asarray(1.0), jnp.asarray(0), jnp.asarray(jnp.inf)
+    carry = ((start, one, jnp.full(2, infinite)), (start, one, infinite), zero, zero)
+    _, (best, remaining, _), steps, _ = jax.lax.while_loop(proceed, step, carry)
     gap, residual = measure(best, remaining)
     objective = program.objective(best.x, best.excess) * unit
     return Solution(_scale_duals(best, unit), objective, gap, residual, steps)
@@ -279,20 +311,33 @@ def _relative_residual(program: QuadraticProgram, at: Iterate) -> jax.Array:
     return jnp.maximum(worst, jnp.max(jnp.abs(slack) / reach, initial=0.0))
 
 
-def _predictor_corrector(
-    program: QuadraticProgram, at: Iterate
-) -> tuple[Iterate, jax.Array]:
-    """One step of Mehrotra's method: one factorisation, two solves; and its length."""
-    direction = _newton_system(program, at)
-    count = at.x.shape[0] + 3 * at.excess.shape[0]
+def predictor_corrector(
+    direction: Callable[..., At], at: At, count: int | jax.Array, slow: jax.Array
+) -> tuple[At, jax.Array]:
+    """One step of Mehrotra's method and its length, given the solver of its system.
 
-    affine = direction(0.0, None)
+    The corrector meets the products of the predictor's changes, as if the predictor
+    were to be taken whole. Where little of it can be, they may throw the iterate so far
+    off the central path that each second step undoes the first, for ever. Scaled by the
+    square of the predictor's length they cannot, but cost steps: so only where slow.
+
+    Args:
+        direction: Solves Newton's system, `(target, affine) -> change`: the products of
+            pairs become `target` less the products of changes in `affine`.
+        at: The iterate.
+        count: Number of its pairs.
+        slow: Whether the steps before have gained little.
+
+    Returns:
+        The change of the iterate, and how much of it to go.
+    """
+    affine = direction(0.0, jax.tree.map(jnp.zeros_like, at))
     reach = longest_step(at.pairs, affine.pairs)
     ahead = jax.tree.map(lambda v, dv: v + reach * dv, at, affine)
-    centring = (ahead.gap / at.gap) ** 3
-    step = direction(centring * at.gap / count, affine)
-    length = jnp.minimum(1.0, STEP_FRACTION * longest_step(at.pairs, step.pairs))
-    return jax.tree.map(lambda v, dv: v + length * dv, at, step), length
+    target = (ahead.gap / at.gap) ** 3 * at.gap / count
+    damping = jnp.where(slow, reach, 1.0)
+    step = direction(target, jax.tree.map(lambda dv: damping * dv, affine))
+    return step, jnp.minimum(1.0, STEP_FRACTION * longest_step(at.pairs, step.pairs))
 
 
 def _newton_system(program: QuadraticProgram, at: Iterate):
@@ -320,10 +365,9 @@ def _newton_system(program: QuadraticProgram, at: Iterate):
 
     def direction(target, affine):
         def complementarity(v, dual, dv, ddual):
-            second_order = 0.0 if affine is None else dv * ddual
-            return target - v * dual - second_order
+            return target - v * dual - dv * ddual
 
-        d = at if affine is None else affine
+        d = affine
         rhs_x = complementarity(at.x, at.z, d.x, d.z)
         rhs_excess = complementarity(at.excess, at.excess_dual, d.excess, d.excess_dual)
         rhs_slack = complementarity(at.slack, at.slack_dual, d.slack, d.slack_dual)

@@ -33,6 +33,7 @@ REFERENCE = 1.2e-4  # the reference for lambda / m, with residuals in quote tole
 SHARE = 0.5  # of the step, in logarithms, for mids alone
 SHARE_OF_SPREADS = 1.0  # the same for quotes whose spreads tell their noise
 SPREAD_NOISE = 0.1  # least variance of a mid in its spread, in half-spreads squared
+OUTLYING = 2.0  # half-spreads from which a residual is a wrong quote, not its noise
 LEAST, MOST = 0.25, 10.0  # limits of the choice, as multiples of the reference
 
 
@@ -48,7 +49,7 @@ def choose_smoothing(
     equality: jax.Array,
     weights: jax.Array,
     springs: jax.Array,
-    squared_residual: jax.Array,
+    residual: jax.Array,
     count: jax.Array,
     smoothing: jax.Array,
     has_spreads: jax.Array,
@@ -61,7 +62,7 @@ def choose_smoothing(
         equality: Rows of the identities, of shape `(p, n)`.
         weights: `w` of the solution, of shape `(n,)`.
         springs: Stiffness that holds each weight, `z / w` of the solution; `(n,)`.
-        squared_residual: $\|A w - r\|^2$ at the solution.
+        residual: $A w - r$ at the solution, of shape `(m,)`.
         count: `m`, the number of quotes.
         smoothing: $\lambda_0$, of the solution.
         has_spreads: Whether residuals are in half-spreads.
@@ -80,7 +81,9 @@ def choose_smoothing(
     root = solve_triangular(factor, identity * scale, lower=True)
     freedom = jnp.sum((root @ gram) * root)
 
-    noise = squared_residual / jnp.maximum(count - freedom, 0.5)
+    # One quote far off must not have the others smoothed as if they were.
+    counted = jnp.where(has_spreads, jnp.clip(residual, -OUTLYING, OUTLYING), residual)
+    noise = counted @ counted / jnp.maximum(count - freedom, 0.5)
     # Few quotes can be met too well to tell; but anywhere in a spread is a price.
     noise = jnp.where(has_spreads, jnp.maximum(noise, SPREAD_NOISE), noise)
     signal = weights @ roughness @ weights / jnp.maximum(freedom, 1.0)

@@ -167,7 +167,7 @@ def fit_apart(
             equality=programme.equality,
             weights=weights,
             springs=dual / weights,
-            squared_residual=residual @ residual,
+            residual=residual,
             count=count,
             smoothing=smoothing,
             has_spreads=jnp.all(jnp.isfinite(quotes.upper) | (quotes.weight == 0.0)),
