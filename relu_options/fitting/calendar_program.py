@@ -338,7 +338,7 @@ def _next(
     coupled = jnp.sum(program.ordered) * at.calendar.shape[1]
     count = at.weights.size + coupled + 3 * at.excess.size
     direction = _newton_system(program, fixed, at, ridge)
-    change, length = predictor_corrector(direction, at, count, slow)
+    change, length = predictor_corrector(direction, at, count=count, slow=slow)
     moved = jax.tree.map(lambda v, dv: v + length * dv, at, change)
     stationary, *_ = _residuals(program, fixed, at)
     return moved, jnp.abs(jnp.sum(stationary * change.time_value))

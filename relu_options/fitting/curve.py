@@ -422,10 +422,11 @@ def _in_currency(solution: CurveSolution, forward, discount_factor) -> PriceNetw
 
 def _finished(quotes, normalised, network, solution, programme) -> PriceCurve:
     """The curve, moved inside the spreads if its fit to the mids is not."""
-    if not np.isfinite(solution.at_the_money):
+    if not 0.0 < solution.at_the_money < np.inf:
         raise QuoteError(
-            "no quote has a bid and a time value, so no volatility can be implied; "
-            "check prices, forward and discount factor"
+            f"{quotes}: no quote has a bid and a time value, so no volatility can be "
+            "implied; check prices, forward, discount factor and the unit of "
+            "volatilities"
         )
     if not solution.inside:
         network, solution = compiled(_inside)(

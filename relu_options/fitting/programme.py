@@ -92,7 +92,7 @@ class Programme:
         data: `mid / tau`, of shape `(m,)`.
         tolerance: `tau`, of shape `(m,)`.
         roughness: `L' L`, of shape `(n, n)`.
-        equality: Rows `1` and `s`, of shape `(2, n)`.
+        equality: Rows of the identities, `1` and `s - 1` in deviations, `(2, n)`.
         total_volatility: Implied by the mids, of shape `(m,)`; NaN where none.
         at_the_money: Total volatility at the forward.
     """
@@ -268,7 +268,9 @@ def assemble(quotes: NormalisedQuotes, smile: Smile, grid: KinkGrid) -> Programm
         data=quotes.mid * unit,
         tolerance=tolerance,
         roughness=rough.T @ rough,
-        equality=jnp.stack([jnp.ones(kinks.shape[0]), grid.moneyness]),
+        # In deviations from the forward: a law that is narrow has kinks all near one,
+        # and a row of them would hardly differ from the row of ones.
+        equality=jnp.stack([jnp.ones(kinks.shape[0]), jnp.expm1(kinks) / at_the_money]),
         total_volatility=total_volatility,
         at_the_money=at_the_money,
     )
@@ -420,7 +422,7 @@ def _quadratic_program(programme, gram, gradient, smoothing) -> QuadraticProgram
         gradient=gradient,
         constant=0.5 * programme.data @ programme.data,
         equality=programme.equality,
-        target=jnp.ones(2),
+        target=jnp.array([1.0, 0.0]),
         **no_rows(gram.shape[0]),
     )
 
@@ -455,10 +457,9 @@ def _curve_solution(
 
 def tilted(weights: jax.Array, kinks: jax.Array) -> jax.Array:
     """Weights times a straight line, so that mass and mean are one up to rounding."""
-    mass, mean = weights.sum(), weights @ kinks
-    mass_error, mean_error = 1.0 - mass, 1.0 - mean
-    square = weights @ kinks**2
+    beyond = kinks - 1.0  # so that nothing cancels in the determinant
+    mass, mean, square = weights.sum(), weights @ beyond, weights @ beyond**2
     determinant = mass * square - mean**2
-    level = (mass_error * square - mean_error * mean) / determinant
-    slope = (mean_error * mass - mass_error * mean) / determinant
-    return weights * (1.0 + level + slope * kinks)
+    level = ((1.0 - mass) * square + mean**2) / determinant
+    slope = -mean / determinant
+    return weights * (1.0 + level + slope * beyond)

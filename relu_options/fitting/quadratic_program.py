@@ -38,6 +38,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 STEP_FRACTION = 0.995  # how much of the way to the boundary a step may go
+ABREAST = 0.01  # of what is violated: the gap must not fall far ahead of it
 SLOW = 0.8  # gap after two steps, as a share, from which the corrector is damped
 RIDGE = 4e-16  # added to the unit diagonal of the scaled matrix
 PATIENCE = 20  # steps in which an infeasible start may yet be far from moving
@@ -250,6 +251,7 @@ def solve(
             before,
             count=n + 3 * before.excess.shape[0],
             slow=before.gap > SLOW * gaps[0],
+            least=ABREAST * remaining * violated,
         )
         iterate = jax.tree.map(lambda v, dv: v + length * dv, before, change)
         remaining = remaining * (1.0 - length)
@@ -312,7 +314,12 @@ def _relative_residual(program: QuadraticProgram, at: Iterate) -> jax.Array:
 
 
 def predictor_corrector(
-    direction: Callable[..., At], at: At, count: int | jax.Array, slow: jax.Array
+    direction: Callable[..., At],
+    at: At,
+    *,
+    count: int | jax.Array,
+    slow: jax.Array,
+    least: float | jax.Array = 0.0,
 ) -> tuple[At, jax.Array]:
     """One step of Mehrotra's method and its length, given the solver of its system.
 
@@ -327,6 +334,7 @@ def predictor_corrector(
         at: The iterate.
         count: Number of its pairs.
         slow: Whether the steps before have gained little.
+        least: Gap below which not to aim where slow.
 
     Returns:
         The change of the iterate, and how much of it to go.
@@ -334,7 +342,8 @@ def predictor_corrector(
     affine = direction(0.0, jax.tree.map(jnp.zeros_like, at))
     reach = longest_step(at.pairs, affine.pairs)
     ahead = jax.tree.map(lambda v, dv: v + reach * dv, at, affine)
-    target = (ahead.gap / at.gap) ** 3 * at.gap / count
+    target = (ahead.gap / at.gap) ** 3 * at.gap
+    target = jnp.where(slow, jnp.maximum(target, least), target) / count
     damping = jnp.where(slow, reach, 1.0)
     step = direction(target, jax.tree.map(lambda dv: damping * dv, affine))
     return step, jnp.minimum(1.0, STEP_FRACTION * longest_step(at.pairs, step.pairs))

@@ -22,7 +22,7 @@ from relu_options.fitting.curve import (
     normalise,
     one_thread,
 )
-from relu_options.fitting.programme import NARROWEST, PENALTY
+from relu_options.fitting.programme import NARROWEST, PENALTY, NormalisedQuotes
 from relu_options.fitting.surface_programme import (
     SurfaceProgramme,
     SurfaceSolution,
@@ -45,6 +45,7 @@ QUOTE_BUCKETS = (32, 64, 128, 288, 576, 2048)  # padded numbers of quotes of an 
 NEAREST = (48, 96)  # spreads of each expiry that are bounds, before all of them are
 ROUNDS = 4  # choices of so many, each by the solution before, before there are more
 TOLERANCE = 1e-6
+FARTHEST_APART = 200.0  # ratio of deviations: bandwidths are half of one at that
 LEAST_SHADOW = 1e-6  # of the dearest shadow price: below it, none is reported
 
 
@@ -107,16 +108,17 @@ def fit_surface(
     if training is not None and method == "convex":
         raise ValueError("training is for method='gradient'; the convex fit has none")
     prepared, left_out, spot = prepared_expiries(quotes, quote_time)
-    batch = _batch(prepared)
-    count, padded = len(prepared), batch.mid.shape[0]
-    coupled = (np.arange(padded) > 0) & (np.arange(padded) < count)
     with one_thread():
-        programme = compiled(fit_apart, n=kinks)(batch, options.asked, narrowest)
-        if not np.isfinite(np.asarray(programme.programmes.at_the_money)).all():
-            raise QuoteError(
-                "an expiry has no quote with a bid and a time value, so no volatility "
-                "can be implied; check prices, forwards and discount factors"
-            )
+        batch, programme = _apart(prepared, options)
+        unresolved = _unresolved(
+            prepared, np.asarray(programme.programmes.at_the_money)
+        )
+        if unresolved:
+            left_out = (*left_out, *unresolved)
+            prepared = prepared[len(unresolved) :]
+            batch, programme = _apart(prepared, options)
+        count, padded = len(prepared), batch.mid.shape[0]
+        coupled = (np.arange(padded) > 0) & (np.arange(padded) < count)
         solution = _together(batch, programme, coupled, prepared)
     if not float(solution.gap) <= ACCEPTABLE_GAP:
         raise FitError(
@@ -203,6 +205,43 @@ def _batch(prepared: list[ExpiryQuotes]):
     each = [normalise(one, (size,)) for one in prepared]
     each += [each[-1]] * (count - len(each))
     return jax.tree.map(lambda *values: np.stack(values), *each)
+
+
+def _apart(
+    prepared: list[ExpiryQuotes], options: FitOptions
+) -> tuple[NormalisedQuotes, SurfaceProgramme]:
+    """The padded quotes, and their programmes with what a first solution told."""
+    batch = _batch(prepared)
+    fit = compiled(fit_apart, n=options.kinks)
+    programme = fit(batch, options.asked, options.narrowest)
+    deviations = np.asarray(programme.programmes.at_the_money)[: len(prepared)]
+    unknown = ~((deviations > 0.0) & (deviations < np.inf))
+    if unknown.any():
+        raise QuoteError(
+            f"{prepared[int(unknown.argmax())]}: no quote has a bid and a time value, "
+            "so no volatility can be implied; check prices, forward, discount factor "
+            "and the unit of volatilities, or leave the expiry out"
+        )
+    return batch, programme
+
+
+def _unresolved(
+    prepared: list[ExpiryQuotes], at_the_money: np.ndarray
+) -> list[tuple[str, str]]:
+    """The first expiries whose laws the shared bandwidths are too wide for, and why."""
+    deviations = at_the_money[: len(prepared)]
+    reach = FARTHEST_APART * deviations
+    narrow = int(np.argmax(reach >= deviations.max()))
+    labels = expiry_labels(prepared)
+    return [
+        (
+            label,
+            f"its deviation, {deviation:.2g}, is too small beside that of "
+            f"{labels[int(deviations.argmax())]}, {deviations.max():.2g}, for one set "
+            "of bandwidths; fit the short expiries by themselves",
+        )
+        for label, deviation in zip(labels[:narrow], deviations, strict=False)
+    ]
 
 
 def _together(
