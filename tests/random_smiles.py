@@ -1,4 +1,4 @@
-"""Seeded smiles and chains, calm to wild, noisy and with wrong quotes, whose truth is known."""
+"""Seeded smiles and chains, calm to wild, with noise and wrong quotes; truth known."""
 
 from dataclasses import dataclass
 
@@ -35,12 +35,12 @@ class Law:
         )
 
     def price(
-        self, strike: np.ndarray, is_call: np.ndarray, deviation: float
+        self, strike: np.ndarray, is_call: np.ndarray | bool, deviation: float
     ) -> np.ndarray:
         """Undiscounted prices for a forward of one."""
         means = np.exp(self.places * deviation)
         means = means / (self.weights @ means)
-        total = 0.0
+        total = np.zeros(strike.shape)
         for weight, mean, width in zip(self.weights, means, self.widths, strict=True):
             h = width * deviation
             d = np.log(mean / strike) / h + 0.5 * h

@@ -1,4 +1,4 @@
-"""Whatever the quotes, a fit ends, is free of arbitrage, and keeps to the sound ones."""
+"""Whatever the quotes, a fit ends, free of arbitrage, and keeps to the sound ones."""
 
 import numpy as np
 import pandas as pd
@@ -71,8 +71,8 @@ def test_chains_with_wrong_quotes_are_fitted_through_the_sound_ones(expiries):
             )
             for one in chain
         ]
-    assert np.max(errors) <= 2.5
-    assert np.mean(np.array(errors) <= 1.0) >= 0.9
+    # A mid is up to 0.8 half-spreads from the truth, a fit up to one from the mid.
+    assert np.max(errors) <= 1.8
 
 
 def test_curves_of_smiles_narrow_and_wide_are_fitted():
@@ -103,16 +103,19 @@ def test_curves_of_smiles_narrow_and_wide_are_fitted():
             }
         )
         table = table[price > 1e-12]
-        try:
-            quotes = ro.prepare_quotes(
-                table, forward=1.0, discount_factor=1.0, time_to_expiry=deviation**2
-            )
-            curve = ro.fit_curve(quotes)
-        except QuoteError as error:
-            # Three quotes, or a bid, there must be.
-            assert "usable strikes" in str(error) or "no quote has a bid" in str(error)
+        if len(table) < 3 or ("bid" in table and not table["bid"].any()):
             continue
+        curve = ro.fit_curve(
+            table, forward=1.0, discount_factor=1.0, time_to_expiry=deviation**2
+        )
         assert curve.certificate, seed
+
+
+def test_volatilities_that_put_every_price_at_zero_are_refused():
+    """4.9 taken as percent: the strikes are then a hundred deviations away."""
+    table = pd.DataFrame({"strike": [12.4, 36.3, 57.5], "implied_volatility": 4.9})
+    with pytest.raises(QuoteError, match="unit of volatilities"):
+        ro.fit_curve(table, forward=6.0, discount_factor=1.0, time_to_expiry=0.066)
 
 
 def test_spreads_that_agree_with_their_neighbours_are_believed(rng):

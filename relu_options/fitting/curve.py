@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.typing import ArrayLike
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
@@ -44,6 +45,8 @@ MANY = 32  # curves from which on calls are shared, which takes another compilat
 SHORT_JOB = 200  # curves that are fitted before a progress bar would be read
 ACCEPTABLE_GAP = 1e-6
 KINKS = 64  # hidden units of a curve
+FAR = 5.0  # half-spreads outside its spread from which a quote is wrong
+MOST_FAR = 0.2  # of the quotes of an expiry that may be
 NEIGHBOURS = 3  # to each side, that say how wide the spread of a quote is
 
 
@@ -355,10 +358,50 @@ def credible_half_spreads(position: np.ndarray, half_spread: np.ndarray) -> np.n
 
 def _fit_smooth(quotes: ExpiryQuotes, options: FitOptions) -> PriceCurve:
     normalised = normalise(quotes)
+    network, solution = _solved(quotes, normalised, options)
+    far = far_outside(normalised, solution.fitted)
+    if far.any():
+        normalised = replace(normalised, weight=np.where(far, 0.0, normalised.weight))
+        network, solution = _solved(quotes, normalised, options)
+    return _finished(quotes, network, solution)
+
+
+def _solved(
+    quotes: ExpiryQuotes, normalised: NormalisedQuotes, options: FitOptions
+) -> tuple[PriceNetwork, CurveSolution]:
+    """The fit to the mids, or inside the spreads where that one is not."""
     level = quotes.forward, quotes.discount_factor
     fit = compiled(_smooth, n=options.kinks)
-    fitted = fit(normalised, options.asked, options.narrowest, *level)
-    return _finished(quotes, normalised, *fitted)
+    network, solution, programme = fit(
+        normalised, options.asked, options.narrowest, *level
+    )
+    _check_told(quotes, solution)
+    if not solution.inside:
+        fit = compiled(_inside)
+        network, solution = fit(normalised, programme, solution, *level)
+    return network, solution
+
+
+def far_outside(quotes: NormalisedQuotes, fitted: ArrayLike) -> np.ndarray:
+    """Quotes so far outside of their spreads that they are wrong, not tight.
+
+    No curve that is free of arbitrage is near them, and what they draw it by on the
+    way is taken from their neighbours: they are set aside, and the rest fitted again.
+    Where many are, it is not they who are wrong.
+
+    Args:
+        quotes: Normalised; the last axis is that of an expiry's quotes.
+        fitted: Prices fitted to them, of their shape.
+
+    Returns:
+        A mask of that shape.
+    """
+    counted = np.asarray(quotes.weight) > 0.0
+    price = np.asarray(fitted)
+    excess = np.maximum(quotes.lower - price, price - quotes.upper)
+    far = counted & (excess > FAR * np.asarray(quotes.half_spread))
+    few = far.sum(axis=-1) <= MOST_FAR * counted.sum(axis=-1)
+    return far & few[..., None]
 
 
 def _fit_batch(quotes: list[ExpiryQuotes], options: FitOptions) -> list[PriceCurve]:
@@ -378,7 +421,7 @@ def _fit_batch(quotes: list[ExpiryQuotes], options: FitOptions) -> list[PriceCur
         network, solution = jax.tree.map(itemgetter(row), fitted)
         # A second fit needs the programme, too large to keep for all.
         curves.append(
-            _finished(one, normalised[row], network, solution, None)
+            _finished(one, network, solution)
             if solution.inside
             else _fit_smooth(one, options)
         )
@@ -420,18 +463,20 @@ def _in_currency(solution: CurveSolution, forward, discount_factor) -> PriceNetw
     )
 
 
-def _finished(quotes, normalised, network, solution, programme) -> PriceCurve:
-    """The curve, moved inside the spreads if its fit to the mids is not."""
+def _check_told(quotes: ExpiryQuotes, solution: CurveSolution) -> None:
+    """Raise if no quote told a volatility."""
     if not 0.0 < solution.at_the_money < np.inf:
         raise QuoteError(
             f"{quotes}: no quote has a bid and a time value, so no volatility can be "
             "implied; check prices, forward, discount factor and the unit of "
             "volatilities"
         )
-    if not solution.inside:
-        network, solution = compiled(_inside)(
-            normalised, programme, solution, quotes.forward, quotes.discount_factor
-        )
+
+
+def _finished(
+    quotes: ExpiryQuotes, network: PriceNetwork, solution: CurveSolution
+) -> PriceCurve:
+    """The curve, with what is known of its fit."""
     report = FitReport(
         quotes=quotes,
         smoothing=float(solution.smoothing),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,7 @@ from relu_options.fitting.curve import (
     ACCEPTABLE_GAP,
     FitOptions,
     compiled,
+    far_outside,
     least_error,
     normalise,
     one_thread,
@@ -109,17 +111,23 @@ def fit_surface(
         raise ValueError("training is for method='gradient'; the convex fit has none")
     prepared, left_out, spot = prepared_expiries(quotes, quote_time)
     with one_thread():
-        batch, programme = _apart(prepared, options)
+        batch = _batch(prepared)
+        programme = _apart(batch, prepared, options)
         unresolved = _unresolved(
             prepared, np.asarray(programme.programmes.at_the_money)
         )
         if unresolved:
             left_out = (*left_out, *unresolved)
             prepared = prepared[len(unresolved) :]
-            batch, programme = _apart(prepared, options)
-        count, padded = len(prepared), batch.mid.shape[0]
-        coupled = (np.arange(padded) > 0) & (np.arange(padded) < count)
-        solution = _together(batch, programme, coupled, prepared)
+            batch = _batch(prepared)
+            programme = _apart(batch, prepared, options)
+        solution = _together(batch, programme, prepared)
+        far = far_outside(batch, solution.fitted)
+        if far.any():
+            batch = replace(batch, weight=np.where(far, 0.0, batch.weight))
+            programme = _apart(batch, prepared, options)
+            solution = _together(batch, programme, prepared)
+    count = len(prepared)
     if not float(solution.gap) <= ACCEPTABLE_GAP:
         raise FitError(
             f"{count} expiries: duality gap {float(solution.gap):.1e} after "
@@ -192,7 +200,7 @@ def _spot(chain: OptionChain) -> float | None:
     return float(prices[0]) if len(prices) == 1 and prices[0] > 0.0 else None
 
 
-def _batch(prepared: list[ExpiryQuotes]):
+def _batch(prepared: list[ExpiryQuotes]) -> NormalisedQuotes:
     """Normalised quotes of all expiries, padded to buckets with the last again."""
     rows = max(len(one) for one in prepared)
     size = next((bucket for bucket in QUOTE_BUCKETS if bucket >= rows), None)
@@ -208,10 +216,9 @@ def _batch(prepared: list[ExpiryQuotes]):
 
 
 def _apart(
-    prepared: list[ExpiryQuotes], options: FitOptions
-) -> tuple[NormalisedQuotes, SurfaceProgramme]:
-    """The padded quotes, and their programmes with what a first solution told."""
-    batch = _batch(prepared)
+    batch: NormalisedQuotes, prepared: list[ExpiryQuotes], options: FitOptions
+) -> SurfaceProgramme:
+    """The programmes of all expiries, with what a first solution told."""
     fit = compiled(fit_apart, n=options.kinks)
     programme = fit(batch, options.asked, options.narrowest)
     deviations = np.asarray(programme.programmes.at_the_money)[: len(prepared)]
@@ -222,7 +229,7 @@ def _apart(
             "so no volatility can be implied; check prices, forward, discount factor "
             "and the unit of volatilities, or leave the expiry out"
         )
-    return batch, programme
+    return programme
 
 
 def _unresolved(
@@ -245,10 +252,12 @@ def _unresolved(
 
 
 def _together(
-    batch, programme: SurfaceProgramme, coupled: np.ndarray, prepared
+    batch: NormalisedQuotes, programme: SurfaceProgramme, prepared: list[ExpiryQuotes]
 ) -> SurfaceSolution:
     """The coupled solution, with as many spreads as bounds as it takes."""
-    size = batch.mid.shape[1]
+    padded, size = batch.mid.shape
+    place = np.arange(padded)
+    coupled = (place > 0) & (place < len(prepared))
     weights = programme.weights
     if not any(one.has_spreads for one in prepared):
         fit = compiled(fit_together, nearest=0)

@@ -86,6 +86,7 @@ class SurfaceSolution:
         kinks: Of shape `(n,)`.
         bandwidths: Total volatilities, of shape `(n,)`.
         weights: Probabilities, of shape `(N, n)`.
+        fitted: Prices fitted to the quotes, of shape `(N, m)`.
         shadow_prices: Multipliers of the order at the inner kinks, `(N, n - 2)`.
         smoothing: `lambda` of each expiry in units of the reference, of shape `(N,)`.
         complete: Whether every quote that is left has its spread among the bounds, so
@@ -98,6 +99,7 @@ class SurfaceSolution:
     kinks: jax.Array
     bandwidths: jax.Array
     weights: jax.Array
+    fitted: jax.Array
     shadow_prices: jax.Array
     smoothing: jax.Array
     complete: jax.Array
@@ -180,7 +182,9 @@ def fit_apart(
         surface,
         smoothing=jnp.where(automatic, chosen, trial),
         weights=first.weights,
-        left=jnp.sum(_outside(quotes, programmes, first.weights), axis=1),
+        left=jnp.sum(
+            _outside(quotes, _fitted(quotes, programmes, first.weights)), axis=1
+        ),
         steps=solution.steps,
     )
 
@@ -332,12 +336,14 @@ def _surface_solution(
     """Settle the last bits of the identities and collect the statistics."""
     programmes, kinks = surface.programmes, surface.grid.moneyness
     weights = jax.vmap(tilted, (0, None))(final.iterate.weights, kinks)
-    outside = _outside(quotes, programmes, weights)
+    fitted = _fitted(quotes, programmes, weights)
+    outside = _outside(quotes, fitted)
     count = jnp.sum(quotes.weight > 0.0, axis=1)
     return SurfaceSolution(
         kinks=kinks,
         bandwidths=surface.grid.bandwidths,
         weights=weights,
+        fitted=fitted,
         shadow_prices=final.iterate.calendar_dual,
         smoothing=surface.smoothing / reference_smoothing(count),
         complete=~jnp.any(outside & ~bounded),
@@ -347,12 +353,16 @@ def _surface_solution(
     )
 
 
-def _outside(
+def _fitted(
     quotes: NormalisedQuotes, programmes: Programme, weights: jax.Array
 ) -> jax.Array:
-    """Which quotes fitted prices are outside of, of shape `(N, m)`."""
-    counted = quotes.weight > 0.0
-    unit = jnp.where(counted, jnp.sqrt(quotes.weight), 1.0)
+    """Prices fitted to the quotes, of shape `(N, m)`; zero for padding."""
+    unit = jnp.where(quotes.weight > 0.0, jnp.sqrt(quotes.weight), 1.0)
     fitted = jnp.einsum("imj,ij->im", programmes.design, weights)
-    fitted = fitted * programmes.tolerance / unit
-    return counted & ((fitted < quotes.lower) | (fitted > quotes.upper))
+    return fitted * programmes.tolerance / unit
+
+
+def _outside(quotes: NormalisedQuotes, fitted: jax.Array) -> jax.Array:
+    """Which quotes fitted prices are outside of, of shape `(N, m)`."""
+    outside = (fitted < quotes.lower) | (fitted > quotes.upper)
+    return (quotes.weight > 0.0) & outside
