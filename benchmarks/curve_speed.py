@@ -68,6 +68,8 @@ done = time.perf_counter()
 print(json.dumps([imported - start, read - imported, done - read, time.process_time()]))
 """
 
+IDENTITIES = np.array([1.0, 0.0])  # mass, and mean beyond the forward
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -183,7 +185,7 @@ class GenericSolver:
             self.design.T @ self.design + self.penalty,
             -self.design.T @ self.data,
             self.equality,
-            np.ones(2),
+            IDENTITIES,
             tolerance=1e-8,
             accept_reduced=True,
         )
@@ -199,7 +201,7 @@ class GenericSolver:
             self.design,
             self.data,
             self.equality,
-            np.ones(2),
+            IDENTITIES,
             penalty=self.penalty,
             accept_reduced=True,
         )
@@ -222,7 +224,7 @@ class GenericSolver:
             sparse.block_diag([own, none, one]),
             np.concatenate([np.zeros(n), np.ones(m), np.zeros(m)]),
             sparse.bmat([[self.equality * unit, None, None], [rows, none, -one]]),
-            np.concatenate([np.ones(2), self.data]),
+            np.concatenate([IDENTITIES, self.data]),
             sparse.hstack([sparse.csr_matrix((2 * m, n)), bounds]),
             np.concatenate([self.reach, self.reach]),
             nonnegative=np.arange(n + 2 * m) < n + m,

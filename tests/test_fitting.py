@@ -68,7 +68,7 @@ def test_the_core_agrees_with_a_generic_solver(chain, position):
         np.asarray(made.design)[counted],
         np.asarray(made.data)[counted],
         np.asarray(made.equality),
-        np.ones(2),
+        np.array([1.0, 0.0]),
         penalty=smoothing**2 * np.asarray(made.roughness),
         accept_reduced=True,
     )

@@ -121,12 +121,12 @@ def fit_surface(
             prepared = prepared[len(unresolved) :]
             batch = _batch(prepared)
             programme = _apart(batch, prepared, options)
-        solution = _together(batch, programme, prepared)
+        solution = _together(batch, programme, prepared, programme.weights)
         far = far_outside(batch, solution.fitted)
         if far.any():
             batch = replace(batch, weight=np.where(far, 0.0, batch.weight))
             programme = _apart(batch, prepared, options)
-            solution = _together(batch, programme, prepared)
+            solution = _together(batch, programme, prepared, solution.weights)
     count = len(prepared)
     if not float(solution.gap) <= ACCEPTABLE_GAP:
         raise FitError(
@@ -252,13 +252,15 @@ def _unresolved(
 
 
 def _together(
-    batch: NormalisedQuotes, programme: SurfaceProgramme, prepared: list[ExpiryQuotes]
+    batch: NormalisedQuotes,
+    programme: SurfaceProgramme,
+    prepared: list[ExpiryQuotes],
+    weights: jax.Array,
 ) -> SurfaceSolution:
-    """The coupled solution, with as many spreads as bounds as it takes."""
+    """The coupled solution from `weights`, with as many bounds as it takes."""
     padded, size = batch.mid.shape
     place = np.arange(padded)
     coupled = (place > 0) & (place < len(prepared))
-    weights = programme.weights
     if not any(one.has_spreads for one in prepared):
         fit = compiled(fit_together, nearest=0)
         return fit(batch, programme, weights, coupled, TOLERANCE)
