@@ -45,7 +45,7 @@ MANY = 32  # curves from which on calls are shared, which takes another compilat
 SHORT_JOB = 200  # curves that are fitted before a progress bar would be read
 ACCEPTABLE_GAP = 1e-6
 KINKS = 64  # hidden units of a curve
-FAR = 5.0  # half-spreads outside its spread from which a quote is wrong
+FAR = 10.0  # half-spreads outside its spread from which a quote is wrong
 MOST_FAR = 0.2  # of the quotes of an expiry that may be
 NEIGHBOURS = 3  # to each side, that say how wide the spread of a quote is
 
@@ -69,6 +69,8 @@ def fit_curve(
     The curve is a one-layer network with non-negative output weights, found by the
     convex programme of `relu_options.fitting.programme`: it is inside every spread if a
     curve of this form can be, and otherwise leaves the spreads by as little as it can.
+    Quotes that even so stay ten half-spreads and more outside are wrong, not tight: the
+    rest is then fitted without them, and they are named with the others that are left.
     Training by gradient moves the kinks and bandwidths too, for any loss
     (`relu_options.fitting.curve_training`): with few kinks it is the better fit.
 

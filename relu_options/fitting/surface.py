@@ -66,8 +66,9 @@ def fit_surface(
     All expiries share their hidden units. The output weights are found by the convex
     programme of `relu_options.fitting.surface_programme`: inside every spread if a
     surface of this form can be, and otherwise outside by as little as it can, in order
-    at every strike and time. Contracts that settle in the morning and in the afternoon
-    of one date are two expiries. Training by gradient
+    at every strike and time; quotes far outside even so are set aside, as by
+    `fit_curve`, and named in `surface.left_quotes`. Contracts that settle in the
+    morning and in the afternoon of one date are two expiries. Training by gradient
     (`relu_options.fitting.surface_training`) goes on from there and moves the kinks and
     bandwidths too, in order at every step of it: with few kinks a better fit.
 
