@@ -89,7 +89,7 @@ def in_shell_words(message: str) -> str:
         >>> in_shell_words("name it with `columns={'strike': ...}`")
         'name it with `--column strike=...`'
     """
-    names = "quote_time|date|underlying|underlying_price|expiry"
+    names = "quote_time|date|underlying|underlying_price|multiplier|expiry"
     message = re.sub(
         rf"`({names})=('[^']*')?`",
         lambda match: (
@@ -168,6 +168,7 @@ def _columns(given: list[str] | None) -> dict[str, str] | None:
 def read_slice(options: argparse.Namespace) -> ro.OptionChain:
     """The slice that the arguments name, or the middle one."""
     chain = read_source(options)
+    chain.require_slices()
     if options.expiry is None:
         refuse("it goes with `expiry`", settlement=options.settlement)
         return chain[chain.slices[len(chain.slices) // 2]]
@@ -255,30 +256,35 @@ def _surface(options: argparse.Namespace) -> None:
 def _declare_convert(parser: argparse.ArgumentParser) -> None:
     declare_source(parser, bundled=False)
     parser.add_argument("history", help="the folder of the history; made if missing")
+    parser.add_argument(
+        "--multiplier", type=float, help="units of the underlying in a contract"
+    )
     parser.add_argument("--format", choices=["parquet", "csv"], help="of its files")
 
 
 def _convert(options: argparse.Namespace) -> None:
     history = ro.ChainHistory(options.history, file_format=options.format)
+    how = {
+        "underlying": options.underlying,
+        "quote_time": options.quote_time,
+        "columns": _columns(options.column),
+        "layout": options.layout,
+        "underlying_price": options.underlying_price,
+        "multiplier": options.multiplier,
+    }
+    skipped: dict[str, str] = {}
     if options.date is None:
-        chains = ro.read_chains(
-            options.file,
-            on_bad_date="skip",
-            underlying=options.underlying,
-            quote_time=options.quote_time,
-            columns=_columns(options.column),
-            layout=options.layout,
-            underlying_price=options.underlying_price,
-        )
+        chains = ro.read_chains(options.file, on_error="skip", **how)
+        skipped = chains.skipped
     else:
-        chains = [read_source(options)]
+        chains = [ro.read_chain(options.file, date=options.date, **how)]
     count = 0
     for chain in chains:
         history.append(chain)
         count += 1
-    if not count:
-        raise QuoteError(f"no date of {options.file} has a row that can be used")
     print(history)
+    for label, reason in skipped.items():
+        print(f"skipped          {label}: {in_shell_words(reason)}")
     print(f"written          {count} dates to {options.history}")
 
 

@@ -593,6 +593,7 @@ def _read_slices(
     chain: OptionChain, forwards: Forwards, user: pd.DataFrame | None = None
 ) -> _Read:
     """Slices of a chain; `user` has the rows that its labels are positions in."""
+    chain.require_slices()
     slices, skipped, prepared = [], {}, []
     for key, one in zip(chain.slices, chain, strict=True):
         try:

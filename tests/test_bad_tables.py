@@ -254,8 +254,29 @@ def test_expired_rows():
 def test_expiry_on_the_quote_date_is_alive_until_its_close():
     frame = table(expiry="2025-03-14")
     assert len(read_chain(frame, quote_time="2025-03-14 15:59")) == 1
+    ended = read_chain(frame, quote_time="2025-03-14 16:00")
+    assert not len(ended)
+    assert set(ended.report().rows.counts) == {"expired"}
     with pytest.raises(QuoteError, match="expired at the quote time"):
-        read_chain(frame, quote_time="2025-03-14 16:00")
+        read_chain(frame, quote_time="2025-03-15 16:00")
+
+
+@pytest.mark.parametrize("quote", ["sound", "zero", "missing"])
+def test_a_chain_that_has_expired_can_be_stored_but_not_fitted(quote):
+    """A history settles on it, whatever is left of its quotes."""
+    frame = table(expiry="2025-03-14", spot=101.5)
+    if quote != "sound":
+        frame[["bid", "ask"]] = 0.0 if quote == "zero" else np.nan
+    chain = read_chain(frame, quote_time="2025-03-14 16:15")
+    assert chain.slices == []
+    assert "all expired" in repr(chain)
+    assert has_note(chain, "a history settles on this chain")
+    assert set(chain.rows["underlying_price"]) == {101.5}
+    for fit in (ro.fit_surface, ro.fit_curve, ro.fit_curves, ro.check_quotes):
+        with pytest.raises(QuoteError, match="all 18 rows have expired"):
+            fit(chain)
+    with pytest.raises(KeyError, match="all have expired"):
+        chain["2025-03-14"]
 
 
 def test_times_without_a_zone_are_noted():
@@ -325,9 +346,31 @@ def test_a_date_of_many_whose_rows_are_all_bad():
     frame = pd.concat([bad, table(date="2025-03-14")])
     with pytest.raises(QuoteError, match="2025-03-13: no row can be used"):
         list(read_chains(frame))
-    assert len(list(read_chains(frame, on_bad_date="skip"))) == 1
-    with pytest.raises(ValueError, match="`on_bad_date` must be"):
-        list(read_chains(frame, on_bad_date="ignore"))  # type: ignore[arg-type]
+    reader = read_chains(frame, on_error="skip")
+    assert len(list(reader)) == 1
+    assert list(reader.skipped) == ["2025-03-13"]
+    assert reader.skipped["2025-03-13"].startswith("no row can be used: 18 rows in")
+    with pytest.raises(ValueError, match="`on_error` must be"):
+        read_chains(frame, on_error="ignore")  # type: ignore[arg-type]
+    with pytest.raises(QuoteError, match="none of 1 dates can be read; 2025-03-13: no"):
+        list(read_chains(bad, on_error="skip"))
+    named = frame.assign(ticker="ABC")
+    for how in ("raise", "skip"):
+        with pytest.raises(QuoteError, match="no options on 'XYZ'"):
+            list(read_chains(named, on_error=how, underlying="XYZ"))
+
+
+def test_a_broken_file_of_many_is_skipped_with_its_reason(tmp_path):
+    for day in ("2025-03-13", "2025-03-14"):
+        table(ticker="XYZ").to_csv(tmp_path / f"quotes_{day}.csv", index=False)
+    (tmp_path / "quotes_2025-03-17.csv").write_text("strike,bid\n100,1\n")
+    with pytest.raises(QuoteError, match=r"^2025-03-17: quotes need a column"):
+        list(read_chains(tmp_path))
+    reader = read_chains(tmp_path, on_error="skip")
+    assert [f"{chain.quote_time:%m-%d}" for chain in reader] == ["03-13", "03-14"]
+    assert list(reader.skipped) == ["2025-03-17"]
+    with pytest.raises(QuoteError, match=r"^quotes need a column"):
+        list(read_chains(tmp_path / "quotes_2025-03-17.csv", on_error="skip"))
 
 
 def test_the_date_in_a_name_is_the_last_resort(tmp_path):
@@ -668,7 +711,7 @@ def test_the_error_of_a_bad_day_names_the_date_of_its_file(tmp_path):
         frame.to_csv(tmp_path / f"quotes_{day}.csv", index=False)
     with pytest.raises(QuoteError, match=r"^2025-03-17 XYZ: no row can be used: \d"):
         list(read_chains(tmp_path))
-    assert len(list(read_chains(tmp_path, on_bad_date="skip"))) == 1
+    assert len(list(read_chains(tmp_path, on_error="skip"))) == 1
 
 
 def test_the_report_in_the_readme_is_what_is_printed():

@@ -15,6 +15,7 @@ from relu_options.market_data import (
     bundled_chain,
     prepare_quotes,
     read_chain,
+    read_chains,
 )
 
 PREAMBLE_2019 = """SPX (S&P 500 INDEX),2859.53,-16.79,
@@ -412,3 +413,124 @@ def test_published_tables_of_volatilities(name, slices, rows):
         assert one.implied_volatility is not None
         assert one.parity is None
         assert np.all(one.mid > 0.0)
+
+
+# Contracts
+
+
+def listed(symbols, **more):
+    """A call and a put of each root or name, in a table with nothing but that."""
+    rows = [
+        {"strike": strike, "type": kind, "bid": 4.0, "ask": 4.2, **more}
+        for strike in (95.0, 100.0, 105.0)
+        for kind in ("call", "put")
+    ]
+    frame = pd.concat([pd.DataFrame(rows).assign(**one) for one in symbols])
+    return frame.assign(expiry="2025-06-20").reset_index(drop=True)
+
+
+@pytest.mark.parametrize(
+    ("named", "multiplier"),
+    [
+        ({"root": "SPXW"}, 100.0),
+        ({"root": "VIXW"}, 100.0),
+        ({"root": "XSP"}, 100.0),
+        ({"root": "NANOS"}, 1.0),
+        ({"root": "ODAX"}, 5.0),
+        ({"root": "OESX"}, 10.0),
+        ({"root": "CL"}, np.nan),  # a share, or a future
+        ({"root": "BTC-USDT"}, 1.0),
+        ({"root": "SOL-USD"}, np.nan),
+        ({"underlying": "^SPX"}, 100.0),
+        ({"underlying": "OEX"}, 100.0),
+        ({"underlying": "DAX"}, 5.0),
+        ({"underlying": "XYZ"}, np.nan),
+        ({"underlying": "DAX", "multiplier": 25.0}, 25.0),
+        ({"underlying": "SPX", "multiplier": np.nan}, 100.0),
+    ],
+)
+def test_a_multiplier_is_known_by_name_or_not_at_all(named, multiplier):
+    frame = listed([named])
+    chain = read_chain(frame, quote_time="2025-03-14", price_unit="currency")
+    np.testing.assert_equal(chain.table["multiplier"].unique(), [multiplier])
+    given = read_chain(
+        frame, quote_time="2025-03-14", price_unit="currency", multiplier=7.0
+    )
+    assert set(given.table["multiplier"]) == {7.0}
+
+
+@pytest.mark.parametrize(
+    ("symbol", "multiplier"),
+    [
+        ("AAPL250620C00095000", 100.0),
+        ("SPXW250620C00095000", 100.0),
+        ("DAX250620C00095000", 100.0),  # the fund, not the index
+        ("NANOS250620C00095000", 1.0),
+        ("BTC-20JUN25-95-C", 1.0),
+        ("BTC_USDC-20JUN25-95-C", np.nan),
+        ("BTC-USD-250620-95-C", np.nan),  # parts of a coin
+        ("ETH-250620-95-C", 1.0),
+        ("SOL-20JUN25-95-C", np.nan),
+    ],
+)
+def test_a_symbol_tells_the_multiplier(symbol, multiplier):
+    frame = pd.DataFrame({"contract": [symbol], "bid": [4.0], "ask": [4.2]})
+    chain = read_chain(frame, quote_time="2025-03-14", price_unit="currency")
+    np.testing.assert_equal(chain.table["multiplier"].tolist(), [multiplier])
+
+
+def test_futures_of_barchart_have_their_multipliers(tmp_path):
+    text = (
+        "Type,Strike,Latest,Bid,Ask,Volume,Open Int\nCall,60.00C,4,4.0,4.2,1,1\n"
+        "Put,60.00P,2,2.0,2.2,1,1\n"
+    )
+    for name, multiplier in (("clv25", 1000.0), ("esz25", 50.0), ("zzz25", np.nan)):
+        path = write(tmp_path / f"{name}-options-exp-2025-10-17.csv", text)
+        chain = read_chain(path, quote_time="2025-09-08")
+        assert chain.underlying == name.upper()
+        np.testing.assert_equal(chain.table["multiplier"].unique(), [multiplier])
+
+
+@pytest.mark.parametrize("multiplier", [0.0, -100.0, np.nan, np.inf])
+def test_a_multiplier_is_positive(multiplier):
+    with pytest.raises(ValueError, match="multiplier must be positive"):
+        read_chain(
+            listed([{"root": "SPX"}]), quote_time="2025-03-14", multiplier=multiplier
+        )
+
+
+@pytest.mark.parametrize("named", [{}, {"underlying": "OEX"}])
+def test_american_and_european_options_are_kept_apart(named):
+    """OEX and XEO are on one index and expire together: they are other options."""
+    frame = listed([{"root": "OEX", **named}, {"root": "XEO", **named}])
+    frame.loc[frame["root"] == "XEO", ["bid", "ask"]] = (
+        3.9,
+        3.95,
+    )  # tighter, and cheaper
+    with pytest.raises(QuoteError, match=r"2 underlyings .*OEX \(6\), XEO \(6\)"):
+        read_chain(frame, quote_time="2025-03-14")
+    chains = list(read_chains(frame.assign(quote_time="2025-03-14")))
+    styles = {one.underlying: one.table["exercise_style"].unique() for one in chains}
+    assert styles == {"OEX": ["american"], "XEO": ["european"]}
+    for one in chains:
+        assert len(one.table) == 6
+        assert set(one.table["ask"]) == {4.2 if one.underlying == "OEX" else 3.95}
+        assert set(one.table["multiplier"]) == {100.0}
+        assert any("kept apart, as XEO" in note for note in one.notes)
+    alone = read_chain(frame, quote_time="2025-03-14", underlying="oex")
+    assert len(alone.table) == 6
+
+
+def test_styles_without_roots_are_kept_apart():
+    frame = listed(
+        [
+            {"underlying": "XYZ", "exercise_style": style}
+            for style in ("American", "E", None)
+        ]
+    )
+    chains = list(read_chains(frame.assign(quote_time="2025-03-14")))
+    counts = {one.underlying: one.report().rows.rows_in for one in chains}
+    assert counts == {"XYZ": 12, "XYZ european": 6}
+    later = frame["exercise_style"] == "E"  # of another expiry, they do not meet
+    frame.loc[later, "expiry"] = "2025-09-19"
+    assert len(list(read_chains(frame.assign(quote_time="2025-03-14")))) == 1

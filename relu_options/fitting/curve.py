@@ -193,6 +193,8 @@ def fit_curves(
         )
     if isinstance(quotes, pd.DataFrame | ExpiryQuotes):
         raise ValueError("fit_curves takes many tables; fit_curve takes one")
+    if isinstance(quotes, OptionChain):
+        quotes.require_slices()
     items = list(quotes)
     prepared = [_prepared(item, position) for position, item in enumerate(items)]
     hidden = len(prepared) < SHORT_JOB if progress is None else not progress

@@ -163,7 +163,10 @@ def prepared_expiries(
             "`read_chain` or `prepare_quotes`",
             quote_time=quote_time,
         )
-    spot = _spot(quotes) if isinstance(quotes, OptionChain) else None
+    spot = None
+    if isinstance(quotes, OptionChain):
+        quotes.require_slices()
+        spot = _spot(quotes)
     prepared: list[ExpiryQuotes] = []
     left_out: list[tuple[str, str]] = []
     for position, item in enumerate(quotes):

@@ -23,6 +23,7 @@ from relu_options.market_data.columns import (
 from relu_options.market_data.contracts import (
     contract_root,
     index_terms,
+    multipliers_of,
     parse_contracts,
     settlement_of,
 )
@@ -45,7 +46,6 @@ _NUMBERS = (
     "forward",
     "discount_factor",
 )
-_CONTRACT_MULTIPLIER = 100.0
 _CONTRACT_CURRENCY = "USD"
 _ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*(?:Z|[+-]\d{2}:?\d{2})$"
 _FARTHEST_EXPIRY = pd.Timedelta(hours=36)  # from the date's start to a stated instant
@@ -116,6 +116,8 @@ def canonical_table(
     if "strike" not in columns:
         raise _missing_column(read, "strike")
     columns |= _terms_of_contracts(read, columns["root"], columns["expiry"], underlying)
+    columns["multiplier"] = _multipliers(columns, read.us_listed, units.multiplier)
+    columns["underlying"] = _one_style_each(columns, notes)
     columns["quote_time"] = _quote_times(read, notes)
     dated = bool(columns["expiry"].notna().any())
     stamped = bool(columns["quote_time"].notna().any())
@@ -190,12 +192,9 @@ def _apply_contracts(
         for root in parsed["root"].dropna().unique()
     }
     cleared = is_contract & ~flags(parsed["root"].map(coins))
-    for name, value in (
-        ("multiplier", _CONTRACT_MULTIPLIER),
-        ("currency", _CONTRACT_CURRENCY),
-    ):
-        if name not in columns and cleared.any():
-            columns[name] = pd.Series(value, index=parsed.index).where(cleared)
+    if "currency" not in columns and cleared.any():
+        currency = pd.Series(_CONTRACT_CURRENCY, index=parsed.index)
+        columns["currency"] = currency.where(cleared)
 
 
 def _missing_dates(rows: pd.DataFrame) -> pd.Series:
@@ -312,6 +311,47 @@ def _terms_of_contracts(
     for found in (of_root("exercise_style"), of_name("exercise_style", listed)):
         style = style.where(style.notna(), found)
     return {"underlying": underlying, "settlement": settlement, "exercise_style": style}
+
+
+def _multipliers(
+    columns: dict[str, pd.Series], us_listed: bool, given: float | None
+) -> pd.Series:
+    """Units of the underlying in a contract: as given, as in the table, or by root."""
+    roots = columns["root"]
+    if given is not None:
+        return pd.Series(given, index=roots.index)
+    found = multipliers_of(
+        columns.get("contract"), roots, columns["underlying"], us_listed=us_listed
+    )
+    stated = columns.get("multiplier")
+    return found if stated is None else stated.where(stated > 0.0, found)
+
+
+def _one_style_each(columns: dict[str, pd.Series], notes: list[str]) -> pd.Series:
+    """Names of the underlyings, of one exercise style in each expiry.
+
+    Where American and European options on one underlying expire together (OEX and XEO),
+    they are other options: the European ones get the name of their root.
+    """
+    names, style = columns["underlying"], columns["exercise_style"]
+    if style.nunique() < 2:
+        return names
+    unnamed = names.fillna("options")
+    keys = [unnamed, columns["expiry"], columns["settlement"]]
+    mixed = unnamed[style.groupby(keys).transform("nunique") > 1].unique()
+    apart = unnamed.isin(mixed) & (style == "european")
+    if not apart.any():
+        return names
+    roots = columns["root"]
+    own = roots.where(roots != unnamed, unnamed + " european")
+    own = own.fillna(unnamed + " european")
+    for name in mixed:
+        new = sorted(own[apart & (unnamed == name)].unique())
+        notes.append(
+            f"{name} has American and European options of one expiry, which differ: "
+            f"the European ones are kept apart, as {', '.join(new)}"
+        )
+    return names.mask(apart, own)
 
 
 def _quote_times(read: LayoutRows, notes: list[str]) -> pd.Series:

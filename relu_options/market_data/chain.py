@@ -77,7 +77,9 @@ class ChainReport:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        text = f"{self.rows!r}\n{self.describe_slices()}"
+        text = repr(self.rows)
+        if len(self.slices):
+            text += f"\n{self.describe_slices()}"
         if "arbitrage" in self.__dict__:
             text += f"\n{self.arbitrage.describe()}"
         return text
@@ -90,7 +92,8 @@ class OptionChain:
     A slice is one expiry and settlement: an AM- and a PM-settled contract of one date
     expire hours apart, and are two slices. `chain["2019-06-21"]` and
     `chain["2019-06-21", "PM"]` give the chain of one slice, as does iterating;
-    `len(chain)` is the number of slices.
+    `len(chain)` is the number of slices. A chain all of which has expired on its date
+    has none; its rows, and the price of the underlying, are what a history settles on.
 
     Attributes:
         rows: Every row that was read, in canonical columns, with the user's index.
@@ -180,8 +183,9 @@ class OptionChain:
         """The chain itself, if it has one slice.
 
         Raises:
-            QuoteError: If it has several, naming them.
+            QuoteError: If it has several, naming them, or none.
         """
+        self.require_slices()
         if len(self) != 1:
             shown = ", ".join(_slice_name(key) for key in self.slices[:3])
             raise QuoteError(
@@ -189,6 +193,18 @@ class OptionChain:
                 "one, as `chain[expiry]` or `chain[expiry, settlement]`"
             )
         return self
+
+    def require_slices(self) -> None:
+        """Raise if there is nothing to fit.
+
+        Raises:
+            QuoteError: If all quotes have expired.
+        """
+        if not len(self):
+            raise QuoteError(
+                f"all {len(self.rows):,} rows have expired: there is nothing to fit, "
+                "and only a history settles on this chain; choose an earlier quote time"
+            )
 
     def _select(self, key: Slice) -> "OptionChain":
         positions = self._positions[key]
@@ -232,6 +248,8 @@ class OptionChain:
     def _nearest(self, expiry: object) -> str:
         """The slices next to one that is not there, for the message."""
         keys = self.slices
+        if not keys:
+            return "all have expired"
         target = expiry if isinstance(expiry, float) else as_date(expiry)
         if not all(isinstance(one[0], type(target)) for one in keys):
             return f"slices are {', '.join(_slice_name(one) for one in keys[:3])}, ..."
@@ -285,9 +303,9 @@ class OptionChain:
             lines.append(line)
         slices = pd.DataFrame(
             lines,
-            index=pd.MultiIndex.from_tuples(
-                self.slices, names=["expiry", "settlement"]
-            ),
+            index=pd.MultiIndex.from_tuples(self.slices, names=["expiry", "settlement"])
+            if self.slices
+            else pd.MultiIndex.from_arrays([[], []], names=["expiry", "settlement"]),
             columns=[
                 "time_to_expiry",
                 "forward",
@@ -312,7 +330,7 @@ class OptionChain:
             else f" at {self.quote_time:%Y-%m-%d %H:%M} UTC"
         )
         keys = self.slices
-        span = f"1 slice, {_slice_name(keys[0])}"
+        span = f"1 slice, {_slice_name(keys[0])}" if keys else "all expired"
         if len(keys) > 1:
             span = (
                 f"{len(keys)} slices from {_slice_name(keys[0])} "

@@ -7,6 +7,7 @@ exchanges on which coins are traded ("BTC-26DEC25-100000-C").
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from relu_options.market_data.clocks import COIN_SETTLEMENT, SETTLEMENT_TIMES
@@ -17,7 +18,9 @@ _COIN_SYMBOL = (
     r"-(\d{1,2}[A-Z]{3}\d{2}|\d{6})-(\d+(?:[.D]\d+)?)-([CP])(?:-(USD|USDC|USDT))?\s*$"
 )
 _COIN_ROOT = r"([A-Z0-9]+)-(USD|USDC|USDT)"
+_OTHER_SIZE = r"-USD-\d{6}-"  # OKX: shares of a coin, which have changed
 _ADJUSTED_ROOT = r"[A-Z.]+\d"
+_US_SHARES = 100.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class ContractRoot:
         exercise_style: "european" or "american".
         in_coin: Whether prices are in units of the underlying.
         adjusted: Whether a corporate action has changed what is delivered.
+        multiplier: Units of the underlying in a contract; NaN where the root alone does
+            not tell.
     """
 
     underlying: str
@@ -38,12 +43,16 @@ class ContractRoot:
     exercise_style: str = "american"
     in_coin: bool = False
     adjusted: bool = False
+    multiplier: float = np.nan
 
 
 def _index_roots() -> dict[str, ContractRoot]:
     """Roots of US index options: the standard ones settle AM, the others PM."""
+
+    def root(of: str, clock: str, style: str = "european", size: float = _US_SHARES):
+        return ContractRoot(of, clock, style, multiplier=size)
+
     morning = ("SPX", "NDX", "RUT", "DJX", "VIX", "MXEA", "MXEF", "RLG", "RLV", "RUI")
-    roots = {root: ContractRoot(root, "AM", "european") for root in morning}
     evening = {
         "SPXW": "SPX",
         "SPXPM": "SPX",
@@ -55,12 +64,49 @@ def _index_roots() -> dict[str, ContractRoot]:
         "XEO": "OEX",
         "CBTX": "CBTX",
     }
-    roots |= {root: ContractRoot(of, "PM", "european") for root, of in evening.items()}
-    return roots | {"VIXW": ContractRoot("VIX", "AM", "european")}
+    return (
+        {name: root(name, "AM") for name in morning}
+        | {name: root(of, "PM") for name, of in evening.items()}
+        | {
+            "VIXW": root("VIX", "AM"),
+            "OEX": root("OEX", "PM", "american"),
+            "NANOS": root("XSP", "PM", size=1.0),
+        }
+    )
 
 
 CONTRACT_ROOTS = _index_roots()
 """Roots that are not simply an American option on the stock of the same name."""
+
+INDEX_MULTIPLIERS = {
+    "DAX": 5.0,
+    "ODAX": 5.0,
+    "ESTX50": 10.0,
+    "OESX": 10.0,
+    "SX5E": 10.0,
+    "OSMI": 10.0,
+    "FTSE": 10.0,
+    "UKX": 10.0,
+    "N225": 1000.0,
+    "NK225": 1000.0,
+    "NKY": 1000.0,
+    "HSI": 50.0,
+}
+"""Units of an index in a contract, by names of indices and roots outside of the US."""
+
+FUTURE_MULTIPLIERS = {
+    "CL": 1000.0,
+    "ES": 50.0,
+    "GC": 100.0,
+    "NG": 10_000.0,
+    "NQ": 20.0,
+    "RTY": 50.0,
+    "SI": 5000.0,
+    "YM": 5.0,
+}
+"""Units in an option on a future, by the future's root; shares have such names too."""
+
+_WHOLE_COINS = ("BTC", "ETH")  # of which a contract is one at Deribit, Bybit, Binance
 
 
 def contract_root(root: str) -> ContractRoot:
@@ -76,16 +122,73 @@ def contract_root(root: str) -> ContractRoot:
         ('AAPL', True)
         >>> contract_root("BTC-USD").in_coin, contract_root("BTC-USDC").in_coin
         (True, False)
+        >>> contract_root("XSP").multiplier, contract_root("AAPL").multiplier
+        (100.0, nan)
     """
     if root in CONTRACT_ROOTS:
         return CONTRACT_ROOTS[root]
     coin = re.fullmatch(_COIN_ROOT, root)
     if coin:
         in_coin = coin[2] == "USD"
-        return ContractRoot(coin[1], COIN_SETTLEMENT, "european", in_coin=in_coin)
+        whole = coin[1] in _WHOLE_COINS and coin[2] != "USDC"
+        size = 1.0 if whole else np.nan
+        return ContractRoot(
+            coin[1], COIN_SETTLEMENT, "european", in_coin=in_coin, multiplier=size
+        )
     if re.fullmatch(_ADJUSTED_ROOT, root):
         return ContractRoot(root[:-1], adjusted=True)
     return ContractRoot(root)
+
+
+def multipliers_of(
+    symbols: pd.Series | None,
+    roots: pd.Series,
+    underlying: pd.Series,
+    *,
+    us_listed: bool,
+) -> pd.Series:
+    """Units of the underlying in each contract; NaN where nothing tells.
+
+    A contract of the Options Clearing Corporation is on 100, unless its root says
+    otherwise or it was adjusted; so is any that is listed in the US.
+
+    Args:
+        symbols: Contract symbols, if there are any.
+        roots: Roots, missing where they are not known.
+        underlying: Names, likewise.
+        us_listed: Whether all contracts are listed in the US.
+
+    Examples:
+        >>> names = pd.Series(["SPXW", "AAPL", "AAPL1", "OESX", None])
+        >>> multipliers_of(None, names, names, us_listed=False).tolist()
+        [100.0, nan, nan, 10.0, nan]
+        >>> multipliers_of(None, names, names, us_listed=True).tolist()
+        [100.0, 100.0, nan, 100.0, 100.0]
+    """
+    terms = {root: contract_root(root) for root in roots.dropna().unique()}
+    found = _mapped(roots, {root: one.multiplier for root, one in terms.items()})
+    indices = {name: index_terms(name) for name in underlying.dropna().unique()}
+    by_index = {name: one.multiplier for name, one in indices.items() if one}
+    found = found.fillna(_mapped(underlying, by_index))
+    listed = pd.Series(us_listed, index=roots.index)
+    if symbols is not None:
+        text = symbols.astype("str").str.upper()
+        found = found.mask(text.str.contains(_OTHER_SIZE, na=False))
+        listed |= text.str.fullmatch(_SYMBOL, na=False)
+    other = [
+        root
+        for root, one in terms.items()
+        if one.adjusted or one.settlement == COIN_SETTLEMENT
+    ]
+    found = found.mask(found.isna() & listed & ~roots.isin(other), _US_SHARES)
+    for names in (roots, underlying):
+        found = found.fillna(_mapped(names, INDEX_MULTIPLIERS))
+    return found
+
+
+def _mapped(names: pd.Series, values: dict[str, float]) -> pd.Series:
+    """Numbers by name, NaN where a name has none."""
+    return names.map(values).astype(float)
 
 
 def index_terms(underlying: str) -> ContractRoot | None:
@@ -94,15 +197,17 @@ def index_terms(underlying: str) -> ContractRoot | None:
     Examples:
         >>> index_terms("VIX").settlement, index_terms("SPX").settlement
         ('AM', 'PM')
-        >>> index_terms("SPY") is None
-        True
+        >>> index_terms("SPY") is None, index_terms("OEX").exercise_style
+        (True, 'american')
     """
     roots = [one for one in CONTRACT_ROOTS.values() if one.underlying == underlying]
     if not roots:
         return None
     clocks = {one.settlement for one in roots}
     clock = clocks.pop() if len(clocks) == 1 else "PM"
-    return ContractRoot(underlying, clock, roots[0].exercise_style)
+    style = min(one.exercise_style for one in roots)  # the American, if there are both
+    size = max(one.multiplier for one in roots)
+    return ContractRoot(underlying, clock, style, multiplier=size)
 
 
 def parse_contracts(symbols: pd.Series) -> pd.DataFrame:

@@ -373,7 +373,8 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
     def underlying_prices(self) -> pd.Series:
         """Price of the underlying by date: as written, or else as the chain says it.
 
-        A chain says it if all its rows that are used agree.
+        A chain says it if all its rows that are used agree; where all have expired, if
+        all its rows do.
         """
         written = self._series(_UNDERLYING_PRICES, "underlying_price")
         said = {

@@ -1,6 +1,6 @@
 """From a file, a folder or a table to option chains."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +52,7 @@ def read_chain(
     columns: Mapping[str, Hashable] | None = None,
     layout: str | None = None,
     underlying_price: float | None = None,
+    multiplier: float | None = None,
     strike_scale: float | None = None,
     price_unit: PriceUnit = "auto",
     volatility_unit: VolatilityUnit = "auto",
@@ -69,6 +70,9 @@ def read_chain(
     PM-settled contracts, European from American ones. What is assumed of units and
     times is noted in the report, and can be overridden here.
 
+    A chain all of which has expired within a day before its quotes is one without
+    slices: nothing can be fitted to it, but a history settles on it.
+
     Args:
         source: A file (CSV, also gzipped or zipped, Parquet, JSON), a folder of them, a
             DataFrame, which is not modified and whose index is kept, or what yfinance's
@@ -84,6 +88,9 @@ def read_chain(
         layout: A layout's name, if it is not to be recognised.
         underlying_price: Price of the underlying in currency units, where the table has
             none: prices in a coin are converted with it.
+        multiplier: Units of the underlying in a contract. Without it that of the table,
+            or else 100 for contracts listed in the US and what is known of others;
+            a backtest asks for it where nothing tells.
         strike_scale: By what to divide strikes; None detects scales of 100, 1000 and
             10000 where the underlying's price is known.
         price_unit: "coin" if prices are in units of the underlying, "currency" if not;
@@ -112,7 +119,9 @@ def read_chain(
         0  2800.0        call  90.2  91.0
         1  2900.0        call  26.0  26.3
     """
-    units = Units(strike_scale, price_unit, volatility_unit, underlying_price)
+    units = Units(
+        strike_scale, price_unit, volatility_unit, underlying_price, multiplier
+    )
     group = _one_group(source, date)
     source_table = _open(
         group, columns, layout, expiry=expiry, underlying=underlying, units=units
@@ -125,20 +134,42 @@ def read_chain(
     return source_table.chain(chosen)
 
 
+class ChainReader(Iterator[OptionChain]):
+    """The chains of a source, each read when its turn comes, and what was skipped.
+
+    Attributes:
+        skipped: Why dates were skipped, so far, by date and underlying.
+
+    Examples:
+        See `read_chains`.
+
+        >>> ChainReader(iter([]), {}).skipped
+        {}
+    """
+
+    def __init__(self, chains: Iterator[OptionChain], skipped: dict[str, str]):
+        self._chains = chains
+        self.skipped = skipped
+
+    def __next__(self) -> OptionChain:
+        return next(self._chains)
+
+
 def read_chains(
     source: str | Path | pd.DataFrame | object,
     *,
-    on_bad_date: Literal["raise", "skip"] = "raise",
+    on_error: Literal["raise", "skip"] = "raise",
     underlying: str | None = None,
     quote_time: object = None,
     expiry: object = None,
     columns: Mapping[str, Hashable] | None = None,
     layout: str | None = None,
     underlying_price: float | None = None,
+    multiplier: float | None = None,
     strike_scale: float | None = None,
     price_unit: PriceUnit = "auto",
     volatility_unit: VolatilityUnit = "auto",
-) -> Iterator[OptionChain]:
+) -> ChainReader:
     """Read all chains of a source: one for each quote date and underlying.
 
     A folder is read date by date, as the names of its files and folders tell, so that
@@ -146,52 +177,107 @@ def read_chains(
 
     Args:
         source: As in `read_chain`.
-        on_bad_date: What to do where no row of a date can be used: "raise", or "skip".
+        on_error: What to do where a date of several, or the files of one, cannot be
+            read: "raise", or "skip" and keep the reason.
         underlying: The one underlying to read, if not all.
         quote_time: As in `read_chain`, for a source that states no quote time.
         expiry: As in `read_chain`.
         columns: As in `read_chain`.
         layout: As in `read_chain`.
         underlying_price: As in `read_chain`.
+        multiplier: As in `read_chain`.
         strike_scale: As in `read_chain`.
         price_unit: As in `read_chain`.
         volatility_unit: As in `read_chain`.
 
-    Yields:
-        The chains, in the order of their dates within a file.
+    Returns:
+        An iterator over the chains, in the order of their dates within a file; its
+        `skipped` holds the reasons, by date, of what was skipped so far.
 
     Raises:
-        QuoteError: As `read_chain`; the message names the date.
-        ValueError: If `on_bad_date` is neither "raise" nor "skip".
+        QuoteError: As `read_chain`, when the turn of a chain comes; the message names
+            the date. If all are skipped, at the end.
+        ValueError: If `on_error` is neither "raise" nor "skip".
 
     Examples:
         >>> quotes = pd.DataFrame({"date": ["2019-05-17", "2019-05-20"] * 2,
         ...                        "exp": "2019-06-21", "right": ["C", "C", "P", "P"],
         ...                        "K": 2900.0, "bid": [26.0, 20.0, 59.0, 70.0],
-        ...                        "ask": [26.3, 20.4, 60.0, 71.0]})
+        ...                        "ask": [26.3, 20.4, 60.0, 69.0]})
         >>> for chain in read_chains(quotes):
         ...     print(f"{chain.quote_time:%Y-%m-%d}", len(chain.table), "quotes")
         2019-05-17 2 quotes
-        2019-05-20 2 quotes
+        2019-05-20 1 quotes
+
+        Of a date all of whose quotes are crossed, nothing is left.
+
+        >>> crossed = quotes.assign(ask=quotes["ask"].where(quotes["bid"] > 20.0, 1.0))
+        >>> reader = read_chains(crossed, on_error="skip")
+        >>> len(list(reader)), list(reader.skipped)
+        (1, ['2019-05-20'])
     """
-    if on_bad_date not in ("raise", "skip"):
-        raise ValueError(
-            f'`on_bad_date` must be "raise" or "skip", not {on_bad_date!r}'
-        )
-    units = Units(strike_scale, price_unit, volatility_unit, underlying_price)
-    for group in _groups(source):
-        source_table = _open(
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f'`on_error` must be "raise" or "skip", not {on_error!r}')
+    units = Units(
+        strike_scale, price_unit, volatility_unit, underlying_price, multiplier
+    )
+    groups = _groups(source)
+
+    def read(group: Any) -> _SourceTable:
+        return _open(
             group, columns, layout, expiry=expiry, underlying=underlying, units=units
         )
-        wanted = source_table.wanted(quote_time, None, underlying)
-        for label, chosen in select_all(source_table.canonical.table, wanted):
+
+    skipped: dict[str, str] = {}
+
+    def chains() -> Iterator[OptionChain]:
+        found = 0
+        for label, chain in _chains_of(groups, read, quote_time, underlying):
+            if isinstance(chain, OptionChain):
+                found += 1
+                yield chain
+            elif on_error == "raise":
+                raise QuoteError(
+                    f"{label}: {chain}" if label else str(chain)
+                ) from chain
+            elif not label:  # the one table
+                raise chain
+            else:
+                reasons = [skipped[label]] if label in skipped else []
+                skipped[label] = "; ".join([*reasons, str(chain)])
+        if skipped and not found:
+            label, reason = next(iter(skipped.items()))
+            raise QuoteError(
+                f"none of {len(skipped)} dates can be read; {label}: {reason}"
+            )
+        if not found:  # as of no date
+            raise QuoteError(
+                f"no options on {underlying!r}; without `underlying=` all are read"
+            )
+
+    return ChainReader(chains(), skipped)
+
+
+def _chains_of(
+    groups: list[Any],
+    read: Callable[[Any], "_SourceTable"],
+    quote_time: object,
+    underlying: str | None,
+) -> Iterator[tuple[str, OptionChain | QuoteError]]:
+    """Labels, and chains or why there is none; without a label, of a whole source."""
+    for group in groups:
+        try:
+            table = read(group)
+            wanted = table.wanted(quote_time, None, underlying)
+            choices = list(select_all(table.canonical.table, wanted))
+        except QuoteError as error:
+            yield (group.label if isinstance(group, FileGroup) else ""), error
+            continue
+        for label, chosen in choices:
             try:
-                chain = source_table.chain(chosen)
+                yield label, table.chain(chosen)
             except QuoteError as error:
-                if on_bad_date == "raise":
-                    raise QuoteError(f"{label}: {error}") from error
-                continue
-            yield chain
+                yield label, error
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,15 +317,19 @@ class _SourceTable:
             rows = rows.assign(quote_time=stamp.astype("datetime64[us, UTC]"))
         if chosen.restamped and rows["expiry"].notna().any():
             rows = rows.drop(columns="time_to_expiry", errors="ignore")
+        ended = _has_ended(rows, chosen.quote_time)
         codes, found = _row_faults(
             rows,
             chosen.quote_time,
+            ended=ended,
             nonstandard=self.canonical.nonstandard[chosen.positions],
             superseded=chosen.superseded,
         )
         weekend = _weekend_note(rows, chosen)
         notes = (*self.canonical.notes, *chosen.notes, *weekend, *found)
-        if codes.all():
+        if ended:
+            notes = (*notes, "all has expired: a history settles on this chain")
+        elif codes.all():
             raise QuoteError(_nothing_left(quote_report(rows, codes, notes)))
         return OptionChain(
             rows=rows,
@@ -248,6 +338,14 @@ class _SourceTable:
             notes=notes,
             layout=self.layout,
         )
+
+
+def _has_ended(rows: pd.DataFrame, quote_time: pd.Timestamp | None) -> bool:
+    """Whether all rows have expired, the last of them within a day before."""
+    ends = rows["expiry_time"].dropna()
+    if quote_time is None or ends.empty:
+        return False
+    return bool(ends.max() <= quote_time < ends.max() + pd.Timedelta(days=1))
 
 
 def _nothing_left(report: QuoteReport) -> str:
@@ -366,6 +464,7 @@ def _row_faults(
     rows: pd.DataFrame,
     quote_time: pd.Timestamp | None,
     *,
+    ended: bool,
     nonstandard: np.ndarray,
     superseded: np.ndarray,
 ) -> tuple[np.ndarray, list[str]]:
@@ -377,7 +476,7 @@ def _row_faults(
     if not has_spreads:
         bid = ask = quoted_without_spread(rows)
         are_volatilities = "mid" not in rows or not rows["mid"].notna().any()
-        if not np.isfinite(bid).any():
+        if not (ended or np.isfinite(bid).any()):
             raise QuoteError(
                 "quotes need columns 'bid' and 'ask', or 'mid', or "
                 "'implied_volatility', with values; name them with `columns=`"

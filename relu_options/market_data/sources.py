@@ -315,6 +315,13 @@ class FileGroup:
     date: pd.Timestamp | None
     paths: tuple[Path, ...]
 
+    @property
+    def label(self) -> str:
+        """What to call it in messages: its date, or else its folder."""
+        if self.date is None:
+            return str(self.paths[0].parent)
+        return f"{self.date:%Y-%m-%d}"
+
 
 def folder_groups(folder: Path) -> list[FileGroup]:
     """The tables in a folder and below it, those of one date together.

@@ -211,7 +211,8 @@ def encode_chain(chain: OptionChain, file_format: str) -> bytes:
     """
     table, labels = _table_of(chain)
     kinds = {name: _kind(column) for name, column in table.items()}
-    used = chain.table.get("underlying_price", pd.Series(dtype=float)).dropna().unique()
+    said = chain.table if len(chain) else chain.rows  # a chain that has expired says it
+    price = said.get("underlying_price", pd.Series(dtype=float)).dropna().unique()
     time, only = chain.quote_time, chain._only_slice
     if only is not None and isinstance(only[0], pd.Timestamp):
         only = only[0].isoformat(), only[1]
@@ -219,7 +220,7 @@ def encode_chain(chain: OptionChain, file_format: str) -> bytes:
     header = {
         "format": FORMAT,
         "rows": len(table),
-        "underlying_price": float(used[0]) if len(used) == 1 else None,
+        "underlying_price": float(price[0]) if len(price) == 1 else None,
         "quote_time": None if time is None else time.isoformat(),
         "notes": chain.notes,
         "layout": chain.layout,

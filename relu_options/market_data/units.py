@@ -35,6 +35,7 @@ class Units:
         price_unit: "coin" if prices are in units of the underlying, "currency" if not.
         volatility_unit: "percent" if 20.5 means 20.5 %, "fraction" if 0.205 does.
         underlying_price: Of all rows, where the table has none, in currency units.
+        multiplier: Units of the underlying in a contract, of all rows.
 
     Examples:
         >>> Units(strike_scale=1000.0).price_unit
@@ -45,6 +46,7 @@ class Units:
     price_unit: PriceUnit = "auto"
     volatility_unit: VolatilityUnit = "auto"
     underlying_price: float | None = None
+    multiplier: float | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -55,7 +57,7 @@ class Units:
                 raise ValueError(
                     f"`{name}` must be one of {choices}, not {getattr(self, name)!r}"
                 )
-        for name in ("strike_scale", "underlying_price"):
+        for name in ("strike_scale", "underlying_price", "multiplier"):
             value = getattr(self, name)
             if value is not None:
                 require_positive(**{name: value})

@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from relu_options.market_data.clocks import MARKET_TIMEZONE
+from relu_options.market_data.contracts import FUTURE_MULTIPLIERS
 from relu_options.market_data.layouts import Layout, LayoutRows, keyed_columns
 from relu_options.market_data.sources import ChainSource, path_date, path_expiry
 
@@ -49,6 +51,10 @@ def _read_barchart(source: ChainSource) -> LayoutRows:
     symbol = _symbol(source.path)
     if symbol is not None:
         rows["underlying"] = symbol
+        if futures.any():
+            # A letter of the month and digits of the year follow the root.
+            root = re.sub(r"[FGHJKMNQUVXZ]\d{1,4}$", "", symbol)
+            rows["multiplier"] = FUTURE_MULTIPLIERS.get(root, np.nan)
     quote_time: object = None
     if len(footer):
         stamp = pd.to_datetime(footer.iloc[0], format="%m-%d-%Y %I:%M%p")
@@ -69,7 +75,9 @@ def _read_barchart(source: ChainSource) -> LayoutRows:
 def _symbol(path: Path | None) -> str | None:
     """The symbol with which Barchart's names of option files begin."""
     match = (
-        re.match(r"\$?([a-z.]+)-(?:options|volatility)", path.name) if path else None
+        re.match(r"\$?([a-z.]+\d{0,2})-(?:options|volatility)", path.name)
+        if path
+        else None
     )
     return match[1].upper() if match else None
 
