@@ -3,7 +3,6 @@
 from dataclasses import replace
 from fractions import Fraction
 
-import clarabel
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from real_quotes import spx
 from scipy.optimize import linprog
 from scipy.sparse import csc_matrix
 
+from benchmarks.peers.convex import clarabel
 from relu_options.arbitrage import (
     IDENTITY_ROUNDING,
     bound_violations,

@@ -4,7 +4,6 @@ import re
 from fractions import Fraction
 from itertools import pairwise
 
-import clarabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +12,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csc_matrix
 
 import relu_options as ro
+from benchmarks.peers.convex import clarabel
 from relu_options.arbitrage import (
     chain_excess_in_half_spreads,
     cover_chain,

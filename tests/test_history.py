@@ -307,11 +307,13 @@ class TestReaders:
         }
 
     def test_duckdb(self, folder):
-        rows = duckdb.sql(
+        relation = duckdb.sql(
             "select underlying, date, count(*), max(expiry - date) "
             f"from read_parquet('{folder}/**/*.parquet', hive_partitioning=true) "
             "group by all order by all"
-        ).fetchall()
+        )
+        assert relation is not None
+        rows = relation.fetchall()
         assert [row[:3] for row in rows] == [
             ("BRK/B", pd.Timestamp("2025-03-17").date(), 4),
             ("SPX", pd.Timestamp("2025-03-14").date(), 4),

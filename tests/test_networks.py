@@ -163,9 +163,10 @@ def test_bachelier_network_agrees_with_fifty_digits(rng):
                 w * h * (d * mpmath.ncdf(d) + mpmath.npdf(d)) for w, h, d in units
             ]
             value.append(float(line + mpmath.fsum(hidden)))
-            rise = mpmath.fsum(w * mpmath.ncdf(d) for w, _, d in units)
+            rise: Any = mpmath.fsum(w * mpmath.ncdf(d) for w, _, d in units)
             slope.append(float(network.slope + rise))
-            bend.append(float(mpmath.fsum(w * mpmath.npdf(d) / h for w, h, d in units)))
+            bent: Any = mpmath.fsum(w * mpmath.npdf(d) / h for w, h, d in units)
+            bend.append(float(bent))
     np.testing.assert_allclose(network(POINTS), value, rtol=1e-13, atol=1e-11)
     np.testing.assert_allclose(network.derivative(POINTS), slope, atol=1e-14)
     np.testing.assert_allclose(network.second_derivative(POINTS), bend, atol=1e-15)

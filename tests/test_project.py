@@ -25,10 +25,10 @@ def requirements(extra: str) -> set[str]:
     """The distributions that an extra names, those of the package among them."""
     found = set()
     for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"][extra]:
-        name, extras = re.fullmatch(r"([\w.-]+)(?:\[(.*)\])?.*", line).groups()
+        name, *extras = re.findall(r"[\w.-]+", re.split("[<>=!~; ]", line)[0])
         found.add(canonical(name))
-        for other in (extras or "").split(",") if name == PROJECT["name"] else ():
-            found |= requirements(other) if other else set()
+        for other in extras if name == PROJECT["name"] else ():
+            found |= requirements(other)
     return found
 
 
@@ -39,6 +39,9 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield f"{node.module}"
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            names = (getattr(argument, "value", None) for argument in node.args)
+            yield from (name for name in names if isinstance(name, str))
 
 
 def files_imported(paths: list[Path]) -> set[Path]:

@@ -6,7 +6,6 @@ import pickle
 from dataclasses import replace
 from typing import Any
 
-import clarabel
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -21,6 +20,7 @@ from scipy.spatial import ConvexHull
 from scipy.stats import norm
 
 import relu_options as ro
+from benchmarks.peers.convex import clarabel
 from relu_options.errors import QuoteError
 from relu_options.fitting import calendar_program
 from relu_options.fitting.calendar_program import (

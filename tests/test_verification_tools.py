@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -116,7 +117,8 @@ def test_onnx_networks_are_those_of_its_reference(rng, tmp_path):
     onnx.save(model, str(path))
     network = read_onnx(path)
     points = rng.uniform(LOW[:2], HIGH[:2], (100, 2)).astype(np.float32)
-    (truth,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": points})
+    evaluator: Any = onnx.reference.ReferenceEvaluator(model)
+    (truth,) = evaluator.run(None, {"x": points})
     np.testing.assert_allclose(network(points), truth[:, 0], atol=2e-5)
     assert not verify_no_arbitrage(str(path), BOX)
 
