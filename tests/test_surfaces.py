@@ -29,6 +29,7 @@ from relu_options.fitting.calendar_program import (
     starting_point,
 )
 from relu_options.fitting.grid import shared_grid
+from relu_options.fitting.programme import tilted
 from relu_options.market_data import bundled_truth, prepare_quotes
 from relu_options.surface_law import _convex_slopes, time_values
 from relu_options.verify import verify_surface
@@ -498,7 +499,7 @@ def test_surfaces_of_quotes_are_proved_from_their_files(surface):
     kinks[20] = 1.0
     for _ in range(20):
         laws = np.exp(-0.5 * (np.log(kinks) / rng.uniform(0.1, 0.3, (4, 1))) ** 2)
-        laws = np.array([ro.fitting.programme.tilted(w / w.sum(), kinks) for w in laws])
+        laws = np.array([tilted(w / w.sum(), kinks) for w in laws])
         surfaces.append(
             ro.PriceSurface(
                 kinks,
@@ -606,7 +607,7 @@ def test_coupled_programme_agrees_with_clarabel():
         coupled=jnp.arange(count) > 0,
     )
     first = np.exp(-np.abs(np.log(kinks)) * 4.0)
-    first = np.asarray(ro.fitting.programme.tilted(first / first.sum(), kinks))
+    first = np.asarray(tilted(first / first.sum(), kinks))
     start = starting_point(program, jnp.asarray(np.tile(first, (count, 1))))
     solution = jax.jit(lambda p, s: solve(p, s, tolerance=1e-10))(program, start)
 
