@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from relu_options.backtest.account import Account
 from relu_options.backtest.contracts import Event
@@ -30,6 +29,7 @@ from relu_options.backtest.view import MarketView
 from relu_options.errors import BacktestError, LookAheadError, QuoteError
 from relu_options.fitting.curve import one_thread
 from relu_options.market_data.clocks import as_date
+from relu_options.progress import with_progress
 from relu_options.surfaces import Surface
 
 Strategy = Callable[[MarketView], Any]
@@ -37,8 +37,6 @@ Strategy = Callable[[MarketView], Any]
 
 Surfaces = Mapping[pd.Timestamp, Surface]
 """Fitted surfaces by date, as of `relu_options.fit_history`."""
-
-SHORT_JOB = 100  # dates, up to which no progress is shown
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,8 @@ def backtest(
         dividend_yield: What the underlying pays, likewise.
         start: First date; by default that of the history.
         end: Last date, likewise.
-        progress: Whether to show a bar, in a terminal; by default for long jobs.
+        progress: Whether to show a bar; by default for long jobs. See
+            `relu_options.progress`.
 
     Returns:
         Equity, trades, positions, events, Greeks and attribution.
@@ -270,9 +269,8 @@ def run(
     failures: dict[str, str] = {}
     facts = Facts(history, dates)
     unreadable: list[Event] = []
-    hidden = len(dates) < SHORT_JOB if progress is None else not progress
     with one_thread():
-        for date in tqdm(dates, desc="backtest", disable=hidden or None):
+        for date in with_progress(dates, "backtest", len(dates), progress):
             try:
                 chain = history[date]
                 day = Day(chain, date, facts.price_on(date), surfaces)

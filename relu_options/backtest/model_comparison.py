@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from relu_options import black_scholes
 from relu_options.backtest.contracts import Slice
 from relu_options.backtest.day import History, curve_of
-from relu_options.backtest.engine import SHORT_JOB, Surfaces, dates_between
+from relu_options.backtest.engine import Surfaces, dates_between
 from relu_options.backtest.svi import fit_svi
 from relu_options.errors import FitError, QuoteError, refuse
 from relu_options.fitting.surface import fit_surface
 from relu_options.market_data import ExpiryQuotes, OptionChain, prepare_quotes
+from relu_options.progress import with_progress
 from relu_options.surfaces import Surface
 
 Smile = Callable[[np.ndarray], np.ndarray]
@@ -96,7 +96,8 @@ def compare_models(
             sooner are the largest and the least certain.
         start: First date.
         end: Last date.
-        progress: Whether to show a bar, in a terminal; by default for long jobs.
+        progress: Whether to show a bar; by default for long jobs. See
+            `relu_options.progress`.
 
     Returns:
         One row per predicted date and model: `date`, `model`, `quotes` (with a bid),
@@ -119,10 +120,9 @@ def compare_models(
     if horizon < 0:
         raise ValueError(f"horizon must not be negative, but is {horizon}")
     dates = dates_between(history, start, end)
-    hidden = len(dates) < SHORT_JOB if progress is None else not progress
     rows: list[dict[str, Any]] = []
     fitted: list[dict[str, dict[Slice, Smile]]] = []
-    for date in tqdm(dates, desc="models", disable=hidden or None):
+    for date in with_progress(dates, "models", len(dates), progress):
         chain = history[date]
         quotes = _prepared(chain)
         smiles = {

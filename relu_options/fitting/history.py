@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 import relu_options
 from relu_options.errors import FitError
@@ -40,12 +39,12 @@ from relu_options.fitting.workers import processes, worker_count
 from relu_options.market_data.clocks import as_date
 from relu_options.market_data.history import ChainHistory, nearest
 from relu_options.market_data.stored_chain import StoredChain
+from relu_options.progress import progress_bar
 from relu_options.surfaces import PriceSurface
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHORT_JOB = 20  # dates that are fitted before a progress bar would be read
 AHEAD = 64  # dates that are with the workers at a time, some 50 kB each
 MATURITIES = (7, 30, 91, 182, 365)  # days, at which volatilities are kept
 FORMAT = "relu_options.FittedHistory/1"
@@ -87,7 +86,8 @@ def fit_history(
             chain are not fitted again: a run that was killed is simply started again.
             Those whose file is damaged are, with a warning that names it. Without it
             the surfaces are kept in memory, some 50 kB a date.
-        progress: Whether to show a bar, in a terminal; by default for long jobs.
+        progress: Whether to show a bar; by default for long jobs. See
+            `relu_options.progress`.
         smoothing: As for `fit_surface`.
         kinks: Likewise.
         narrowest: Likewise.
@@ -122,18 +122,18 @@ def fit_history(
         raise ValueError(f"there is no chain to fit in {history}")
     fitted = FittedHistory(output)
     fitted._require_options(history.stored(chosen[0]).underlying, options)
-    hidden = len(chosen) < SHORT_JOB if progress is None else not progress
     jobs = min(jobs, len(chosen))
+    done: list[pd.Timestamp] = []
     with ExitStack() as stack:
         stack.enter_context(one_thread())
-        bar = tqdm(desc="surfaces", total=len(chosen), disable=hidden or None)
-        stack.enter_context(bar)
+        bar = stack.enter_context(progress_bar("surfaces", len(chosen), progress))
         if executor is None and jobs > 1:
             executor = stack.enter_context(processes(jobs))
 
         def tasks() -> Iterator[StoredChain]:
             for stored in map(history.stored, chosen):
                 if fitted._has(stored):
+                    done.append(stored.date)
                     bar.update()
                 else:
                     yield stored
@@ -143,12 +143,13 @@ def fit_history(
         try:
             for outcome in outcomes:
                 fitted._keep(outcome)
+                done.append(outcome.date)
                 bar.update()
         except BrokenExecutor as error:
             kept = "" if fitted.folder is None else f", and kept in {fitted.folder}"
             raise type(error)(
-                f"a worker died with {bar.n} of {len(chosen)} dates done{kept}: for "
-                "lack of memory, or because a script started workers outside of "
+                f"a worker died with {len(done)} of {len(chosen)} dates done{kept}: "
+                "for lack of memory, or because a script started workers outside of "
                 '`if __name__ == "__main__":`'
             ) from error
     return fitted

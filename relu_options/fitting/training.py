@@ -31,16 +31,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-from tqdm import tqdm
 
 from relu_options.curves import FitReport
 from relu_options.errors import FitError
 from relu_options.fitting.curve import compiled
+from relu_options.progress import progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LONG_JOB = 5000  # steps of all restarts from which on a progress bar is shown
 
 Model = Callable[..., jax.Array]
 """From `(parameters, context, rows, weight, progress)` to fitted values `(m,)`."""
@@ -74,7 +73,8 @@ class TrainingOptions:
         look_every: Steps between looks.
         restarts: Trainings from different starting points, side by side.
         seed: Of everything drawn.
-        progress: Whether to show a bar, in a terminal; by default for long jobs.
+        progress: Whether to show a bar; by default for long jobs. See
+            `relu_options.progress`.
 
     Raises:
         ValueError: If a number is out of range or a name unknown.
@@ -274,10 +274,7 @@ def train(
     steps, training, judged = [0], [first], [least]
     kept = np.zeros(options.restarts, int)
     idle = 0
-    hidden = options.steps * options.restarts < LONG_JOB
-    if options.progress is not None:
-        hidden = not options.progress
-    with tqdm(desc=description, total=options.steps, disable=hidden or None) as bar:
+    with progress_bar(description, options.steps, options.progress) as bar:
         while steps[-1] < options.steps and idle != options.patience:
             states, mean = advance(
                 states, keys, context, rows, learned, steps[-1], options.steps
@@ -292,7 +289,7 @@ def train(
             kept[better] = steps[-1]
             idle = 0 if better.any() else idle + 1
             bar.update(taken)
-            bar.set_postfix(loss=f"{np.min(least):.4g}", refresh=False)
+            bar.set_postfix_str(f"loss={np.min(least):.4g}", refresh=False)
     if not np.isfinite(least).any():
         raise FitError(
             f"the loss is not finite in any of {options.restarts} restarts, from step "
