@@ -25,6 +25,7 @@ from relu_options.backtest import compare_models as compare_models
 from relu_options.backtest import sweep as sweep
 from relu_options.curves import BlackScholesCurve as BlackScholesCurve
 from relu_options.curves import PriceCurve as PriceCurve
+from relu_options.curves_by_expiry import CurvesByExpiry as CurvesByExpiry
 from relu_options.decomposition import decompose as decompose
 from relu_options.dupire import local_volatility_surface as local_volatility_surface
 from relu_options.errors import ArbitrageError as ArbitrageError

@@ -420,16 +420,69 @@ def plot_surface(
     return ax
 
 
-def _shown_expiries(surface: Surface) -> list[tuple[int, str, tuple]]:
-    """Position, label and colour of the expiries that lines are drawn for."""
-    count = len(surface.times)
+def plot_curves(curves: Mapping[str, PriceCurve], ax: Axes | None = None) -> Axes:
+    """Draw volatilities by standardised strike, with quotes as bars from bid to ask.
+
+    Args:
+        curves: By label; of many, some are drawn, from the first to the last.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The Axes.
+
+    Examples:
+        >>> import relu_options as ro
+        >>> flat = ro.BlackScholesCurve(volatility=0.2, forward=100.0,
+        ...                             time_to_expiry=0.5)
+        >>> plot_curves({"flat": flat}).get_ylabel()
+        'implied volatility, %'
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(8, 5.5))
+    shown = []
+    for label, colour in _shown_labels(list(curves)):
+        curve = curves[label]
+        total = curve.implied_volatility(curve.forward) * curve.time_to_expiry**0.5
+        low, high = -4.0, 2.5
+        if curve.fit is not None:
+            quotes = _QuotedVolatilities.of(curve)
+            deviations = np.log(quotes.strike / curve.forward) / total
+            rows = quotes.telling & (np.abs(deviations) < SHOWN_DEVIATIONS)
+            low, high = deviations[rows].min(), deviations[rows].max()
+            at = deviations[rows]
+            if quotes.has_spreads:
+                ax.vlines(at, quotes.bid[rows], quotes.ask[rows], colors=[colour], lw=1)
+            else:
+                ax.plot(at, quotes.mid[rows], ".", color=colour, ms=4)
+        x = np.linspace(low, high, 200)
+        strikes = curve.forward * np.exp(x * total)
+        volatility = 100.0 * curve.implied_volatility(strikes)
+        shown.append(volatility)
+        ax.plot(x, volatility, color=colour, lw=1.2, label=label)
+    values = np.concatenate(shown)
+    room = 0.05 * np.ptp(values) + 0.5
+    ax.set_ylim(max(values.min() - room, 0.0), values.max() + room)
+    ax.set_xlabel("log(strike / forward), in at-the-money deviations")
+    ax.set_ylabel("implied volatility, %")
+    ax.legend(fontsize="x-small", frameon=False)
+    return ax
+
+
+def _shown_labels(labels: list[str]) -> list[tuple[str, tuple]]:
+    """Label and colour of the expiries that lines are drawn for."""
+    count = len(labels)
     places = np.unique(np.linspace(0, count - 1, min(count, MOST_LINES)).round())
     colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.9, len(places)))
-    labels = surface.expiries or tuple(f"{time:.3g} years" for time in surface.times)
     return [
-        (int(place), labels[int(place)], tuple(colour))
+        (labels[int(place)], tuple(colour))
         for place, colour in zip(places, colours, strict=True)
     ]
+
+
+def _line_labels(surface: Surface) -> list[str]:
+    """What the lines of the expiries are called."""
+    years = (f"{time:.3g} years" for time in surface.times)
+    return list(surface.expiries or years)
 
 
 def _at_the_money(surface: Surface, place: int) -> tuple[float, float, float]:
@@ -441,39 +494,14 @@ def _at_the_money(surface: Surface, place: int) -> tuple[float, float, float]:
 
 
 def _draw_smiles(surface: Surface, ax: Axes) -> None:
-    fit = getattr(surface, "fit", None)
-    shown = []
-    for place, label, colour in _shown_expiries(surface):
-        time, forward, total = _at_the_money(surface, place)
-        low, high = -4.0, 2.5
-        if fit is not None:
-            quotes = _QuotedVolatilities.of(surface.curve(time))
-            deviations = np.log(quotes.strike / forward) / total
-            rows = quotes.telling & (np.abs(deviations) < SHOWN_DEVIATIONS)
-            low, high = deviations[rows].min(), deviations[rows].max()
-            at = deviations[rows]
-            if quotes.has_spreads:
-                ax.vlines(at, quotes.bid[rows], quotes.ask[rows], colors=[colour], lw=1)
-            else:
-                ax.plot(at, quotes.mid[rows], ".", color=colour, ms=4)
-        x = np.linspace(low, high, 200)
-        volatility = 100.0 * surface.implied_volatility(
-            forward * np.exp(x * total), time
-        )
-        shown.append(volatility)
-        ax.plot(x, volatility, color=colour, lw=1.2, label=label)
-    values = np.concatenate(shown)
-    room = 0.05 * np.ptp(values) + 0.5
-    ax.set_ylim(max(values.min() - room, 0.0), values.max() + room)
-    ax.set_xlabel("log(strike / forward), in at-the-money deviations")
-    ax.set_ylabel("implied volatility, %")
-    ax.legend(fontsize="x-small", frameon=False)
+    plot_curves(dict(zip(_line_labels(surface), surface, strict=True)), ax)
 
 
 def _draw_total_variance(surface: Surface, ax: Axes) -> None:
     *_, widest = _at_the_money(surface, len(surface.times) - 1)
-    for place, label, colour in _shown_expiries(surface):
-        time, forward, total = _at_the_money(surface, place)
+    labels = _line_labels(surface)
+    for label, colour in _shown_labels(labels):
+        time, forward, total = _at_the_money(surface, labels.index(label))
         reach = min(SHOWN_DEVIATIONS * total, 3.0 * widest)
         x = np.linspace(-reach, 0.6 * reach, 300)
         volatility = surface.implied_volatility(forward * np.exp(x), time)

@@ -1,10 +1,12 @@
 """The convex programmes, against other solvers, published bounds and known truth."""
 
+import datetime
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,14 +123,85 @@ def test_convex_regression_refuses(x, y, options, match):
 
 
 def test_many_curves_are_the_curves_one_by_one(chain, curves):
-    for one, many in zip(chain, curves, strict=True):
+    for one, many in zip(chain, curves.values(), strict=True):
         alone = ro.fit_curve(one)
         np.testing.assert_array_equal(alone.network.weights, many.network.weights)
         assert alone.expiry == many.expiry
     with pytest.raises(ValueError, match="many tables"):
         ro.fit_curves(chain[chain.slices[0]].to_frame())
-    with pytest.raises(QuoteError, match="table 1"):
-        ro.fit_curves([chain[chain.slices[0]], pd.DataFrame({"strike": [1.0]})])
+
+
+def test_an_expiry_that_cannot_be_fitted_is_named_and_the_rest_go_on(chain):
+    """Alone or in a batch; an error only if there is nothing else."""
+    sound = ro.prepare_quotes(chain["2025-06-20"])
+    strikes = np.linspace(4000.0, 6000.0, 3000)
+    price = ro.black_scholes.price(
+        strike=strikes, forward=5000.0, time_to_expiry=0.5, volatility=0.2
+    )
+    long = pd.DataFrame({"strike": strikes, "mid": price, "is_call": True})
+    long["forward"], long["discount_factor"], long["time_to_expiry"] = 5000.0, 1.0, 0.5
+    bad = pd.DataFrame({"strike": [1.0]})
+    curves = ro.fit_curves([bad, chain["2025-03-21"], long, *[sound] * 40])
+    assert list(curves)[:3] == [
+        "2025-03-21 PM",
+        "2025-06-20 PM (1)",
+        "2025-06-20 PM (2)",
+    ]
+    assert len(curves) == 41
+    (first, why), (second, also) = curves.left_out
+    assert (first, second) == ("table 0", "0.5")
+    assert "quotes need" in why or "time to expiry unknown" in why
+    assert "3000 strikes exceed" in also
+    assert repr(curves) == (
+        "CurvesByExpiry(41 curves from 2025-03-21 PM to 2025-06-20 PM (40), "
+        "2 left out: see `left_out`)"
+    )
+    with pytest.raises(KeyError, match=r"0\.5 was left out: 3000 strikes"):
+        curves[0.5]
+    with pytest.raises(KeyError, match="stands for 40 expiries; choose"):
+        curves["2025-06-20"]
+    with pytest.raises(QuoteError, match="no expiry can be used: table 0: "):
+        ro.fit_curves([bad, bad])
+    with pytest.raises(QuoteError, match="there are none"):
+        ro.fit_curves([])
+
+
+def test_curves_are_looked_up_by_their_expiry(curves):
+    place = list(curves).index("2025-06-20 PM")
+    wanted = list(curves.values())[place]
+    for key in (
+        "2025-06-20",
+        "06/20/2025",
+        "2025-06-20 PM",
+        ("2025-06-20", "PM"),
+        pd.Timestamp("2025-06-20"),
+        datetime.date(2025, 6, 20),
+        np.datetime64("2025-06-20"),
+        (pd.Timestamp("2025-06-20"), "PM"),
+    ):
+        assert curves[key] is wanted
+        assert key in curves
+    for key in ("2025-06-21", ("2025-06-20", "AM")):
+        assert key not in curves
+        with pytest.raises(KeyError, match=r"the nearest are .*2025-06-20 PM"):
+            curves[key]
+    with pytest.raises(KeyError, match="no expiry June; the labels are 2025-03-21"):
+        curves["June"]
+
+
+def test_a_table_and_a_picture_of_curves(curves):
+    table = curves.to_frame()
+    assert list(table.index) == list(curves)
+    np.testing.assert_array_equal(table["inside"], 1.0)
+    np.testing.assert_array_equal(table["excess"], 0.0)
+    for label, curve in curves.items():
+        assert table.loc[label, "quotes"] == len(curve.quotes)
+        assert table.loc[label, "volatility"] == curve.implied_volatility(curve.forward)
+    ax = curves.plot()
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(curves)
+    plt.close("all")
 
 
 def test_more_smoothing_is_further_from_the_mids_and_less_rough(chain):
@@ -160,7 +233,7 @@ def test_the_fit_is_near_the_truth_that_the_quotes_were_made_from(curves):
     """Median error below a quarter of the half-spread, in volatility; and the law."""
     truth = bundled_truth()
     distances = []
-    for curve in curves:
+    for curve in curves.values():
         quotes = curve.quotes[curve.quotes["bid"] > 0.0]
         strike = quotes["strike"].to_numpy()
         true = np.asarray(truth.true_volatility(curve.expiry, strike))
@@ -183,7 +256,7 @@ def test_the_fit_is_near_the_truth_that_the_quotes_were_made_from(curves):
 
 
 def test_least_error_is_below_that_of_every_curve(curves):
-    for curve in curves[::3]:
+    for curve in list(curves.values())[::3]:
         assert 0.0 < curve.least_error < curve.volatility_error
     flat = ro.BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=1.0)
     with pytest.raises(ValueError, match="not fitted"):
@@ -191,7 +264,7 @@ def test_least_error_is_below_that_of_every_curve(curves):
 
 
 def test_curves_are_pytrees(curves):
-    curve = curves[4]
+    curve = list(curves.values())[4]
     strikes = jnp.array([4800.0, 5200.0])
     compiled = jax.jit(lambda c, k: c.price(k))(curve, strikes)
     np.testing.assert_allclose(compiled, curve.price(np.asarray(strikes)), rtol=1e-14)
@@ -250,9 +323,10 @@ def test_every_spx_quote_is_inside_its_spread_and_nothing_is_violated():
     chain = spx(2019)
     curves = ro.fit_curves(chain)
     assert len(curves) == 39
-    inside = np.concatenate([curve.quotes["inside"].to_numpy() for curve in curves])
+    fitted = list(curves.values())
+    inside = np.concatenate([curve.quotes["inside"].to_numpy() for curve in fitted])
     assert inside.mean() >= 0.999
-    for curve in curves:
+    for curve in fitted:
         assert curve.certificate
         total = curve.implied_volatility(curve.forward) * curve.time_to_expiry**0.5
         strikes = curve.forward * np.exp(total * np.linspace(-10.0, 10.0, 2001))

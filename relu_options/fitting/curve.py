@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 from jax.typing import ArrayLike
 from threadpoolctl import ThreadpoolController
-from tqdm import tqdm
 
 from relu_options._formulas.elementwise import compiler_options
 from relu_options.arbitrage import check_quote_arbitrage
 from relu_options.curves import FitReport, PriceCurve
+from relu_options.curves_by_expiry import CurvesByExpiry
 from relu_options.errors import FitError, QuoteError, refuse
+from relu_options.expiry_labels import expiry_label, numbered
 from relu_options.fitting.exact import BEYOND_LAST, fit_exactly
 from relu_options.fitting.programme import (
     NARROWEST,
@@ -32,6 +33,7 @@ from relu_options.fitting.programme import (
 from relu_options.fitting.workers import cores
 from relu_options.market_data import ExpiryQuotes, OptionChain, prepare_quotes
 from relu_options.networks import PriceNetwork
+from relu_options.progress import progress_bar
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController as Controller
@@ -42,7 +44,6 @@ BUCKETS = (128, 256, 512, 2048)  # padded numbers of quotes
 KINK_BUCKETS = (32, 64, *BUCKETS)  # the same for unsmoothed fits, with a kink at each
 BATCH = 16  # curves fitted in one call
 MANY = 32  # curves from which on calls are shared, which takes another compilation
-SHORT_JOB = 200  # curves that are fitted before a progress bar would be read
 ACCEPTABLE_GAP = 1e-6
 KINKS = 64  # hidden units of a curve
 FAR = 10.0  # half-spreads outside its spread from which a quote is wrong
@@ -160,7 +161,7 @@ def fit_curves(
     kinks: int = KINKS,
     narrowest: float = NARROWEST,
     progress: bool | None = None,
-) -> list[PriceCurve]:
+) -> CurvesByExpiry:
     """Fit many price curves, each by itself, on all cores.
 
     The curves are those of `fit_curve`, up to rounding.
@@ -170,21 +171,24 @@ def fit_curves(
         smoothing: As for `fit_curve`, but not zero.
         kinks: Number of hidden units.
         narrowest: Bandwidth at the forward, in at-the-money total volatilities.
-        progress: Whether to show a bar, in a terminal; by default for long jobs.
+        progress: Whether to show a bar; by default for long jobs. See
+            `relu_options.progress`.
 
     Returns:
-        One curve for each item, in their order; of a chain, in the order of its slices.
+        The curves by expiry, in the order of the items. Those that cannot be fitted are
+        named in `left_out`, with the reason.
 
     Raises:
-        QuoteError: If a table cannot be used; the message says which.
-        FitError: If a programme was not solved to its tolerance.
+        QuoteError: If none can be fitted; the message says why.
         ValueError: If an argument is out of range.
 
     Examples:
         >>> import relu_options as ro
         >>> curves = ro.fit_curves(ro.bundled_chain())
-        >>> all(curve.certificate for curve in curves)
+        >>> all(curve.certificate for curve in curves.values())
         True
+        >>> curves["2025-06-20"].share_inside, curves.left_out
+        (1.0, ())
     """
     options = FitOptions(smoothing, kinks, narrowest)
     if smoothing == 0.0:
@@ -193,21 +197,30 @@ def fit_curves(
         )
     if isinstance(quotes, pd.DataFrame | ExpiryQuotes):
         raise ValueError("fit_curves takes many tables; fit_curve takes one")
-    if isinstance(quotes, OptionChain):
-        quotes.require_slices()
-    items = list(quotes)
-    prepared = [_prepared(item, position) for position, item in enumerate(items)]
-    hidden = len(prepared) < SHORT_JOB if progress is None else not progress
-    curves: dict[int, PriceCurve] = {}
+    prepared, left_out = prepare_each(quotes)
+    outcomes: dict[int, PriceCurve | Exception] = {}
     batches = _batches(prepared)
-    bar = tqdm(desc="curves", total=len(prepared), disable=hidden or None)
-    with one_thread(), ThreadPoolExecutor(cores()) as pool, bar:
+    with (
+        one_thread(),
+        ThreadPoolExecutor(cores()) as pool,
+        progress_bar("curves", len(prepared), progress) as bar,
+    ):
         together = [[prepared[one] for one in batch] for batch in batches]
         done = pool.map(partial(_fit_batch, options=options), together)
         for batch, fitted in zip(batches, done, strict=True):
-            curves.update(zip(batch, fitted, strict=True))
+            outcomes.update(zip(batch, fitted, strict=True))
             bar.update(len(batch))
-    return [curves[position] for position in range(len(prepared))]
+    labels, curves = [], []
+    for position, label in enumerate(numbered(expiry_labels(prepared))):
+        outcome = outcomes[position]
+        if isinstance(outcome, PriceCurve):
+            labels.append(label)
+            curves.append(outcome)
+        else:
+            left_out.append((label, str(outcome)))
+    if not curves:
+        raise nothing_left(left_out)
+    return CurvesByExpiry(tuple(labels), tuple(curves), tuple(left_out))
 
 
 @dataclass(frozen=True)
@@ -261,16 +274,45 @@ def compiled(function: Callable, **static: Any) -> Callable:
     return jax.jit(partial(function, **static), compiler_options=compiler_options())
 
 
-def _prepared(
-    item: pd.DataFrame | OptionChain | ExpiryQuotes, position: int
-) -> ExpiryQuotes:
-    """The quotes of one curve among many, named in errors."""
-    if isinstance(item, ExpiryQuotes):
-        return item
-    try:
-        return prepare_quotes(item)
-    except QuoteError as error:
-        raise QuoteError(f"table {position} of the curves: {error}") from error
+def prepare_each(
+    quotes: Iterable[pd.DataFrame | OptionChain | ExpiryQuotes],
+) -> tuple[list[ExpiryQuotes], list[tuple[str, str]]]:
+    """The quotes of each item, and the items that cannot be used, with the reason.
+
+    Raises:
+        QuoteError: If they are those of a chain that has none.
+    """
+    if isinstance(quotes, OptionChain):
+        quotes.require_slices()
+    prepared: list[ExpiryQuotes] = []
+    left_out: list[tuple[str, str]] = []
+    for position, item in enumerate(quotes):
+        if isinstance(item, ExpiryQuotes):
+            prepared.append(item)
+            continue
+        try:
+            prepared.append(prepare_quotes(item))
+        except QuoteError as error:
+            name = f"table {position}"
+            if isinstance(item, OptionChain):
+                expiry, settlement = item.slices[0]
+                dated = expiry if isinstance(expiry, pd.Timestamp) else None
+                name = expiry_label(dated, settlement, item.time_to_expiry)
+            left_out.append((name, str(error)))
+    return prepared, left_out
+
+
+def nothing_left(left_out: Sequence[tuple[str, str]]) -> QuoteError:
+    """The error of a fit to which no quotes are left."""
+    reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
+    return QuoteError(f"no expiry can be used: {reasons or 'there are none'}")
+
+
+def expiry_labels(prepared: Iterable[ExpiryQuotes]) -> tuple[str, ...]:
+    """Date and settlement of each expiry, or its time in years."""
+    return tuple(
+        expiry_label(one.expiry, one.settlement, one.time_to_expiry) for one in prepared
+    )
 
 
 def _batches(prepared: list[ExpiryQuotes]) -> list[list[int]]:
@@ -279,7 +321,9 @@ def _batches(prepared: list[ExpiryQuotes]) -> list[list[int]]:
         return [[position] for position in range(len(prepared))]
     groups: dict[int, list[int]] = {}
     for position, one in enumerate(prepared):
-        size = next((bucket for bucket in BUCKETS if bucket >= len(one)), 0)
+        # What is too long for every bucket is by itself, to fail by itself.
+        alone = -1 - position
+        size = next((bucket for bucket in BUCKETS if bucket >= len(one)), alone)
         groups.setdefault(size, []).append(position)
     return [
         group[first : first + BATCH]
@@ -408,10 +452,15 @@ def far_outside(quotes: NormalisedQuotes, fitted: ArrayLike) -> np.ndarray:
     return far & few[..., None]
 
 
-def _fit_batch(quotes: list[ExpiryQuotes], options: FitOptions) -> list[PriceCurve]:
-    """Fit quotes of one padded length in one call; few are fitted one by one."""
+def _fit_batch(
+    quotes: list[ExpiryQuotes], options: FitOptions
+) -> list[PriceCurve | Exception]:
+    """Fit quotes of one padded length in one call; few are fitted one by one.
+
+    What cannot be fitted has its error in the place of its curve.
+    """
     if len(quotes) < BATCH // 2:
-        return [_fit_smooth(one, options) for one in quotes]
+        return [_attempt(_fit_smooth, one, options) for one in quotes]
     normalised = [normalise(one) for one in quotes]
     rows = [*normalised, *[normalised[0]] * (BATCH - len(quotes))]
     levels = np.ones((BATCH, 2))
@@ -420,16 +469,24 @@ def _fit_batch(quotes: list[ExpiryQuotes], options: FitOptions) -> list[PriceCur
     stacked = jax.tree.map(lambda *each: np.stack(each), *rows)
     fitted = fit(stacked, levels, options.asked, options.narrowest)
     fitted = jax.tree.map(np.asarray, fitted)
-    curves = []
+    outcomes = []
     for row, one in enumerate(quotes):
         network, solution = jax.tree.map(itemgetter(row), fitted)
         # A second fit needs the programme, too large to keep for all.
-        curves.append(
-            _finished(one, network, solution)
+        outcomes.append(
+            _attempt(_finished, one, network, solution)
             if solution.inside
-            else _fit_smooth(one, options)
+            else _attempt(_fit_smooth, one, options)
         )
-    return curves
+    return outcomes
+
+
+def _attempt(fit: Callable[..., PriceCurve], *arguments: Any) -> PriceCurve | Exception:
+    """The curve that `fit` gives, or the error that says why there is none."""
+    try:
+        return fit(*arguments)
+    except (QuoteError, FitError) as error:
+        return error
 
 
 def _smooth_in_turn(quotes, levels, smoothing, narrowest, *, n):

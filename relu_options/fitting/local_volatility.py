@@ -54,8 +54,8 @@ from relu_options.dupire import (
     time_steps,
 )
 from relu_options.errors import FitError, QuoteError
-from relu_options.fitting.curve import least_error, one_thread
-from relu_options.fitting.surface import expiry_labels, prepared_expiries
+from relu_options.fitting.curve import expiry_labels, least_error, one_thread
+from relu_options.fitting.surface import prepared_expiries
 from relu_options.market_data import ExpiryQuotes, OptionChain
 from relu_options.surfaces import PriceSurface, SurfaceFit
 

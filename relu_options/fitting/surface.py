@@ -19,10 +19,13 @@ from relu_options.fitting.curve import (
     ACCEPTABLE_GAP,
     FitOptions,
     compiled,
+    expiry_labels,
     far_outside,
     least_error,
     normalise,
+    nothing_left,
     one_thread,
+    prepare_each,
 )
 from relu_options.fitting.programme import NARROWEST, PENALTY, NormalisedQuotes
 from relu_options.fitting.surface_programme import (
@@ -34,7 +37,6 @@ from relu_options.fitting.surface_programme import (
 from relu_options.market_data import (
     ExpiryQuotes,
     OptionChain,
-    prepare_quotes,
     read_chain,
 )
 from relu_options.surfaces import PriceSurface, SurfaceFit
@@ -163,28 +165,10 @@ def prepared_expiries(
             "`read_chain` or `prepare_quotes`",
             quote_time=quote_time,
         )
-    spot = None
-    if isinstance(quotes, OptionChain):
-        quotes.require_slices()
-        spot = _spot(quotes)
-    prepared: list[ExpiryQuotes] = []
-    left_out: list[tuple[str, str]] = []
-    for position, item in enumerate(quotes):
-        if isinstance(item, ExpiryQuotes):
-            prepared.append(item)
-            continue
-        try:
-            prepared.append(prepare_quotes(item))
-        except QuoteError as error:
-            name = f"table {position}"
-            if isinstance(item, OptionChain):
-                expiry, settlement = item.slices[0]
-                day = expiry if isinstance(expiry, float) else f"{expiry:%Y-%m-%d}"
-                name = f"{day} {settlement or ''}".strip()
-            left_out.append((name, str(error)))
+    spot = _spot(quotes) if isinstance(quotes, OptionChain) else None
+    prepared, left_out = prepare_each(quotes)
     if not prepared:
-        reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
-        raise QuoteError(f"no expiry can be used: {reasons or 'there are none'}")
+        raise nothing_left(left_out)
     prepared.sort(key=lambda one: one.time_to_expiry)
     for before, after in pairwise(prepared):
         if before.time_to_expiry == after.time_to_expiry:
@@ -321,16 +305,6 @@ def _surface(
         expiries=labels,
         spot=spot,
         fit=fit,
-    )
-
-
-def expiry_labels(prepared: list[ExpiryQuotes]) -> tuple[str, ...]:
-    """Date and settlement of each expiry, or its time in years."""
-    return tuple(
-        f"{one.time_to_expiry:.6g}"
-        if one.expiry is None
-        else f"{one.expiry:%Y-%m-%d} {one.settlement or ''}".strip()
-        for one in prepared
     )
 
 

@@ -40,7 +40,13 @@ from jax.scipy.special import ndtr, ndtri
 from relu_options import black_scholes
 from relu_options.arbitrage.surface_certificate import settle_weights
 from relu_options.errors import QuoteError
-from relu_options.fitting.curve import compiled, least_error, normalise, one_thread
+from relu_options.fitting.curve import (
+    compiled,
+    expiry_labels,
+    least_error,
+    normalise,
+    one_thread,
+)
 from relu_options.fitting.curve_training import (
     QuoteRows,
     out_of_the_money,
@@ -246,17 +252,10 @@ def train_surface(
         times=np.array([one.time_to_expiry for one in prepared]),
         forwards=np.array([one.forward for one in prepared]),
         discount_factors=np.array([one.discount_factor for one in prepared]),
-        expiries=_labels(prepared),
+        expiries=expiry_labels(prepared),
         spot=spot,
         fit=fit,
     )
-
-
-def _labels(prepared: list[ExpiryQuotes]) -> tuple[str, ...]:
-    """As those of the convex fit."""
-    from relu_options.fitting.surface import expiry_labels
-
-    return expiry_labels(prepared)
 
 
 @cache
