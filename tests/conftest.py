@@ -4,7 +4,7 @@ import os
 import tempfile
 
 import jax
-import matplotlib
+import matplotlib.font_manager  # finds the fonts, and says so, before a test listens
 import numpy as np
 import pytest
 
