@@ -28,7 +28,8 @@ from relu_options.backtest import (
     backtest,
     sweep,
 )
-from relu_options.backtest.day import curve_of
+from relu_options.backtest.contracts import Contract
+from relu_options.backtest.day import Day, curve_of
 from relu_options.backtest.strategies import (
     BuyWrite,
     Calendar,
@@ -754,6 +755,45 @@ def test_two_settlements_of_one_date_have_to_be_told_apart():
         backtest(both, lambda view: order_of("2025-01-24"))
     result = backtest(both, lambda view: order_of("2025-01-24 PM"), end="2025-01-22")
     assert result.trades["settlement"].tolist() == ["PM"]
+
+
+@pytest.mark.parametrize(
+    ("bid", "reason"),
+    [
+        (1.0, "strike not listed; the nearest are 90 and 100"),
+        (99.0, "its row cannot be used"),  # crossed
+    ],
+)
+def test_a_strike_of_the_other_settlement_is_not_that_of_the_contract(bid, reason):
+    """95 is listed as PM alone, or as AM also, with a row that cannot be used."""
+    first, second = (settled_history(one) for one in ("AM", "PM"))
+
+    def both(date, table):
+        only = pd.concat([table, second.tables[date]], ignore_index=True)
+        am = (only["strike"] == 95.0) & (only["settlement"] == "AM")
+        only.loc[am, "bid"] = bid
+        return only if bid > 50.0 else only[~am]
+
+    day = Day(first.changed(both)[first.dates[0]], first.dates[0], 100.0, None)
+    contract = Contract(*day.slices[0], 95.0, True, 100.0, first.dates[-1])
+    assert contract.settlement == "AM"
+    assert day.why_unquoted(contract).startswith(reason)
+
+
+def test_rows_without_an_expiry_time_are_not_traded():
+    history = settled_history("PM")
+    date = history.dates[0]
+    chain = history[date]
+    for slices in (1, 0):
+        timeless = chain.rows["expiry"].isin([one for one, _ in chain.slices[slices:]])
+        rows = chain.rows.copy()
+        rows.loc[timeless, "expiry_time"] = pd.NaT
+        other = replace(chain, rows=rows)
+        if slices:
+            assert Day(other, date, 100.0, None).slices == tuple(chain.slices[:1])
+            continue
+        with pytest.raises(ro.QuoteError, match="no row has an expiry time"):
+            Day(other, date, 100.0, None)
 
 
 @pytest.mark.parametrize(

@@ -792,6 +792,10 @@ def test_gaps_are_the_expected_dates_without_a_chain(tmp_path):
             {"expiry": ["2025-03-21"] * 2, "price": [1.0, 2.0]},
             "1 of 2 rows do not have an expiry and settlement of their own",
         ),
+        (
+            {"expiry": [pd.NaT, "2025-03-21"], "price": [1.0, 2.0]},
+            "1 of 2 rows do not have an expiry: NaT PM 1.0",
+        ),
     ],
 )
 def test_settlement_prices_must_make_sense(table, message, tmp_path):
@@ -806,6 +810,19 @@ def test_splits_must_be_positive(ratio, tmp_path):
     history = three_days(tmp_path)
     with pytest.raises(ValueError, match="1 of 2 rows do not have a positive ratio"):
         history.write_splits({"2025-03-14": 2.0, "2025-03-17": ratio})
+
+
+@pytest.mark.parametrize("date", [None, np.nan, pd.NaT, ""])
+def test_what_has_no_date_is_not_written(date, tmp_path):
+    history = three_days(tmp_path)
+    with pytest.raises(ValueError, match="a date"):
+        history.write_splits({"2025-03-14": 2.0, date: 3.0})
+    with pytest.raises(ValueError, match="a date"):
+        history.write_underlying_prices({"2025-03-14": 2.0, date: 3.0})
+    with pytest.raises(ValueError, match="a date"):
+        history.write_calendar(["2025-03-14", date])
+    assert history.splits.empty
+    assert history.missing_dates.empty
 
 
 KILLED = """

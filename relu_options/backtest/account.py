@@ -314,7 +314,7 @@ class Account:
         early = {
             key
             for key in {one.slice for one in self.quantities}
-            if (quotes := market.day.quotes(key)) is not None and quotes.american
+            if key in market.slices and market.day.quotes(key).american
         }
         for one, quantity in self.quantities.items() if early else ():
             if one.slice not in early or one in self._exercise_noted or not one.listed:

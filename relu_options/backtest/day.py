@@ -91,7 +91,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The rows of a chain that have a bid and an ask, as arrays of one shape.
+    """The rows of a chain with a bid, an ask and an expiry time, as equal arrays.
 
     Attributes:
         table: Canonical columns of all rows of the chain.
@@ -122,6 +122,7 @@ class Columns:
             mid = table["mid"].to_numpy(float)
             bid, ask = np.where(unknown, mid, bid), np.where(unknown, mid, ask)
         used = (chain.codes == 0) & np.isfinite(bid) & np.isfinite(ask)
+        used &= table["expiry_time"].notna().to_numpy()
         places = np.flatnonzero(used)
         is_call = (table["option_type"] == "call").to_numpy(bool, na_value=False)
         return Columns(
@@ -248,7 +249,8 @@ class Day:
         )
         if not self.slices:
             raise QuoteError(
-                f"{date:%Y-%m-%d}: no row has a bid and an ask, or a mid, to trade at"
+                f"{date:%Y-%m-%d}: no row has an expiry time and prices to trade at: "
+                "a bid and an ask, or a mid"
             )
         if surfaces is not None:
             try:
@@ -306,12 +308,8 @@ class Day:
         """Whether surfaces were given, and none of this date."""
         return not self._fits and self._given is None
 
-    def quotes(self, key: Slice) -> SliceQuotes | None:
-        """Quotes of a slice, or None if it is not in the chain."""
-        return self.quotes_of(key) if key in self.slices else None
-
-    def quotes_of(self, key: Slice) -> SliceQuotes:
-        """Quotes of a slice of the chain."""
+    def quotes(self, key: Slice) -> SliceQuotes:
+        """Quotes of one of `slices`."""
         if key not in self._quotes:
             columns = self._columns
             self._quotes[key] = SliceQuotes.of(columns, columns.rows_of(key))
@@ -343,22 +341,20 @@ class Day:
     def nearest_terms(self, date: pd.Timestamp) -> Terms | None:
         """Terms of the expiry of the chain nearest to a date that has any."""
         for key in sorted(self.slices, key=lambda one: (abs(one[0] - date), one)):
-            terms = self.terms(key, self.quotes_of(key).expires)
+            terms = self.terms(key, self.quotes(key).expires)
             if isinstance(terms, Terms):
                 return terms
         return None
 
     def why_unquoted(self, one: Contract) -> str:
         """Why a contract has no quote on this date."""
-        quotes = self.quotes(one.slice)
-        if quotes is None:
+        if one.slice not in self.slices:
             return f"expiry {slice_name(one.slice)} is not in the chain"
-        rows = self.chain.rows
-        same = rows["strike"].to_numpy() == one.strike
-        same &= rows["expiry"].to_numpy() == one.expiry.to_datetime64()
-        if (rows["option_type"].iloc[np.flatnonzero(same)] == one.option_type).any():
+        rows = self.slice_chain(one.slice).rows
+        same = (rows["strike"] == one.strike).to_numpy()
+        if (rows["option_type"][same] == one.option_type).any():
             return "its row cannot be used; see `chain.report()`"
-        listed = quotes.strikes(is_call=one.is_call)
+        listed = self.quotes(one.slice).strikes(is_call=one.is_call)
         nearest = listed[np.argsort(np.abs(listed - one.strike), kind="stable")[:2]]
         shown = " and ".join(f"{strike:.10g}" for strike in np.sort(nearest))
         return f"strike not listed; the nearest are {shown or 'none'}"

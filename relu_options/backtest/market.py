@@ -11,7 +11,7 @@ import pandas as pd
 
 from relu_options import black_scholes
 from relu_options.backtest.contracts import Contract, Event, Mark, Slice, slice_name
-from relu_options.backtest.day import Day, SliceQuotes, Terms
+from relu_options.backtest.day import Day, Terms
 from relu_options.curves import PriceCurve
 from relu_options.surfaces import Surface
 
@@ -64,18 +64,14 @@ class Market:
         """The curve of a slice on the surface of the date, fitting it if need be."""
         return None if self.surface is None else self.day.curve(key, expires)
 
-    def quotes(self, key: Slice) -> SliceQuotes | None:
-        """Quotes of a slice, or None if it is not in the chain."""
-        return self.day.quotes(key)
-
     def multiplier(self, key: Slice) -> float:
         """Units of the underlying in a contract; one where it was never known."""
-        known = self.day.quotes_of(key).multiplier
+        known = self.day.quotes(key).multiplier
         return known if known > 0.0 else self._multipliers.get(key, 1.0)
 
     def contract(self, key: Slice, strike: float, *, is_call: bool) -> Contract:
         """A listed contract of a slice of the chain, on the terms of the date."""
-        expires = self.day.quotes_of(key).expires
+        expires = self.day.quotes(key).expires
         return Contract(*key, strike, is_call, self.multiplier(key), expires)
 
     def terms(self, key: Slice, expires: pd.Timestamp) -> Terms:
@@ -113,7 +109,7 @@ class Market:
         """Rate and dividend yield of the expiry nearest to 90 days."""
         far = pd.Timedelta(days=90)
         key = min(self.slices, key=lambda one: (abs(one[0] - self.date - far), one))
-        return self.terms(key, self.day.quotes_of(key).expires).carry(self.spot)
+        return self.terms(key, self.day.quotes(key).expires).carry(self.spot)
 
     def value(
         self,
@@ -187,8 +183,8 @@ class Market:
         price = np.full(len(contracts), np.nan)
         quoted = np.zeros(len(contracts), bool)
         for key, places in _by_slice(contracts).items():
-            quotes = self.quotes(key)
-            if quotes is not None:
+            if key in self.slices:
+                quotes = self.day.quotes(key)
                 at = quotes.find(strike[places], is_call[places])
                 quoted[places] = at >= 0
                 mid = 0.5 * (quotes.bid[at] + quotes.ask[at])

@@ -261,11 +261,10 @@ class OrderFiller:
         self, key: Slice, legs: list[tuple[float, bool, float]]
     ) -> list[Trade] | None:
         """Trades of listed options at their quotes; None if a leg cannot be filled."""
-        quotes = self.market.quotes(key)
-        name = slice_name(key)
-        if quotes is None:
-            self._reject(name, "the expiry is not in the chain")
+        if key not in self.market.slices:
+            self._reject(slice_name(key), "the expiry is not in the chain")
             return None
+        quotes = self.market.day.quotes(key)
         contracts = [
             self.market.contract(key, strike, is_call=is_call)
             for strike, is_call, _ in legs

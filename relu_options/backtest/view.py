@@ -167,7 +167,7 @@ def _engine(
         return np.array([mark.delta for mark in marks])
 
     def expires(key: Slice) -> pd.Timestamp:
-        return day.quotes_of(key).expires
+        return day.quotes(key).expires
 
     return _Engine(
         chain_on=chain_on,
@@ -177,7 +177,7 @@ def _engine(
         splits=lambda: own_copy(facts.splits_until(day.date)),
         settled=lambda: facts.settled_until(day.time),
         slice_chain=lambda key: own_copy(day.slice_chain(key)),
-        quotes=lambda key: own_copy(day.quotes_of(key)),
+        quotes=lambda key: own_copy(day.quotes(key)),
         expires=expires,
         multiplier=lambda key: market.multiplier(key),
         terms=lambda key: market.terms(key, expires(key)),

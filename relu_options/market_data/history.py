@@ -337,8 +337,8 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         """Replace the table of splits; see `splits`.
 
         Raises:
-            ValueError: If a ratio is not positive, or it is unclear whose splits these
-                are.
+            ValueError: If a ratio is not positive, a date is missing or there twice, or
+                it is unclear whose splits these are.
         """
         table = pd.DataFrame(list(splits.items()), columns=["date", "ratio"])
         self._write_table(_SPLITS, table)
@@ -364,8 +364,8 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
                 PM without the column) and `price`, in currency units.
 
         Raises:
-            ValueError: If a column is missing, a settlement unknown, a price not
-                positive, or a contract there twice.
+            ValueError: If a column or an expiry is missing, a settlement unknown, a
+                price not positive, or a contract there twice.
         """
         self._write_table(_SETTLEMENT_PRICES, table)
 
@@ -394,7 +394,7 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         """Replace the table of underlying prices; it wins over what the chains say.
 
         Raises:
-            ValueError: If a price is not positive.
+            ValueError: If a price is not positive, or a date is missing or there twice.
         """
         columns = ["date", "underlying_price"]
         table = pd.DataFrame(list(prices.items()), columns=columns)
@@ -407,7 +407,11 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         return self.dates if table is None else _as_index(table["date"])
 
     def write_calendar(self, dates: Iterable[object]) -> None:
-        """Replace the table of dates on which a chain is expected."""
+        """Replace the table of dates on which a chain is expected.
+
+        Raises:
+            ValueError: If a date is missing.
+        """
         self._write_table(_CALENDAR, _as_index(map(as_date, dates)).to_frame())
 
     @property
@@ -652,6 +656,7 @@ def _sound_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
         rows[column] = np.asarray(table[column], dtype=float)
         sound = _is_positive(rows[column])
         _require(rows, sound, f"a positive {column.replace('_', ' ')}")
+    _require(rows, rows[day].notna(), _A[day])
     _require(
         rows, ~rows.duplicated(keys), f"{' and '.join([_A[day], *rest])} of their own"
     )
