@@ -645,8 +645,8 @@ def log_moneyness(*, forward: ArrayLike, strike: ArrayLike) -> Numeric:
     Positive where calls are out of the money.
 
     Examples:
-        >>> log_moneyness(forward=100.0, strike=100.00000000000001)
-        1.4210854715202004e-16
+        >>> print(f"{log_moneyness(forward=100.0, strike=100.00000000000001):.6e}")
+        1.421085e-16
     """
     return _log_moneyness(forward, strike)
 

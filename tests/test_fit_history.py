@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import distributed
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,23 +34,12 @@ TESTS = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """All processes of this module share what they compile."""
-    cache = str(tmp_path_factory.mktemp("compiled"))
-    names = {
-        "jax_compilation_cache_dir": cache,
-        "jax_persistent_cache_min_compile_time_secs": 0,
-    }
-    before = {name: jax.config.values[name] for name in names}
+def found_by_workers():
+    """Processes that a test starts find this file's functions, and this package."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in names.items():
-            jax.config.update(name, value)
-            patch.setenv(name.upper(), str(value))
         path = [str(TESTS), str(TESTS.parent), *sys.path]
         patch.setenv("PYTHONPATH", os.pathsep.join(path))
         yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -511,7 +499,7 @@ def test_two_processes_fit_into_one_folder(history, folder, tmp_path):
         for output in rounds:  # what can be read is whole, at any time
             FittedHistory(output).to_frame()
             assert set(FittedHistory(output).failures["error"]) <= {"QuoteError"}
-        time.sleep(0.01)
+        time.sleep(0.05)
     lines = [process.communicate()[0].decode().split() for process in running]
     assert [process.returncode for process in running] == [0, 0]
     (told,) = {line[0] for line in lines} - {"True"}

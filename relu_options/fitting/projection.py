@@ -67,8 +67,8 @@ def optimal_weights(
         ...     kinks = jnp.array([kink, 1.25])
         ...     design = jnp.maximum(kinks - 1.0, 0.0)[None]
         ...     return optimal_weights(design, jnp.ones(1), kinks)[0][0]
-        >>> print(f"{first(0.75):.6f} {jax.grad(first)(0.75):.6f}")
-        0.500000 1.000000
+        >>> print(f"{first(0.75):.4f} {jax.grad(first)(0.75):.4f}")
+        0.5000 1.0000
     """
     program = _program(design, data, kinks)
     fixed = jax.lax.stop_gradient(program)

@@ -249,8 +249,8 @@ def train(
         >>> mean, history = train(constant, squared, jnp.zeros(1), context=None,
         ...                       rows=jnp.array([1.0, 2.0, 6.0]), weight=np.ones(3),
         ...                       options=TrainingOptions(steps=600), learning_rate=0.1)
-        >>> round(float(mean), 6), round(history.loss, 6)
-        (3.0, 4.666667)
+        >>> round(float(mean), 3), round(history.loss, 3)
+        (3.0, 4.667)
     """
     learned, judges, count = _split(np.asarray(weight, float), options)
     optimizer = options.optimizer
