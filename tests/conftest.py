@@ -1,16 +1,23 @@
 """What every test file shares: compiled code, and a generator of random numbers."""
 
+import ctypes
+import gc
 import os
+import sys
 import tempfile
 
 import jax
 import matplotlib.font_manager  # finds the fonts, and says so, before a test listens
 import numpy as np
+import psutil
 import pytest
 
 import relu_options  # noqa: F401  (switches JAX to float64 before any test runs)
 
 matplotlib.use("Agg")
+
+ENOUGH = 1.2e9
+"""Bytes that a process may hold of compiled code and what else earlier tests left."""
 
 
 def pytest_configure(config):
@@ -27,6 +34,17 @@ def pytest_configure(config):
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         jax.config.update("jax_compilation_cache_dir", folder.name)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture(autouse=True)
+def limited_memory():
+    """A process that holds much forgets what it compiled; the folder still has it."""
+    yield
+    if psutil.Process().memory_info().rss > ENOUGH:
+        jax.clear_caches()
+        gc.collect()
+        if sys.platform == "linux":  # else freed pages stay with the process
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture

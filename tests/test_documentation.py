@@ -164,7 +164,7 @@ def test_notebook_runs_from_top_to_bottom(path, tmp_path):
     shutil.copy(path, tmp_path)
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(
-        notebook, timeout=60, resources={"metadata": {"path": tmp_path}}
+        notebook, timeout=600, resources={"metadata": {"path": tmp_path}}
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     complaints = [
