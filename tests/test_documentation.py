@@ -145,7 +145,7 @@ def test_readme_command_writes_what_it_promises(command, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")

@@ -138,7 +138,7 @@ def test_a_writer_killed_with_the_lock_stops_nobody(tmp_path):
         subprocess.Popen([*command, str(seed), files.__file__]) for seed in (1, 2, 3)
     ]
     for process in running:
-        assert process.wait(timeout=60) == -9
+        assert process.wait(timeout=600) == -9
     steps = {seed: int((tmp_path / f"by {seed}").read_text()) for seed in (1, 2, 3)}
     assert steps == {1: 29, 2: 30, 3: 29}
     assert (tmp_path / "number").read_text() == "91"

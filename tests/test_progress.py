@@ -82,7 +82,7 @@ def test_jupyter_shows_the_bar_and_a_notebook_that_is_only_run_does_not(client):
         "total = sum(with_progress(range(3), 'numbers', 3, progress=True))"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
-    client(notebook, timeout=120, kernel_name="python3").execute()
+    client(notebook, timeout=600, kernel_name="python3").execute()
     shown = json.dumps(notebook.cells[0].outputs)
     assert bool(re.search(r"numbers", shown)) is (client is Live)
     assert "IProgress" not in shown

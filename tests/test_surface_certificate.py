@@ -116,7 +116,7 @@ def run_alone(path):
         [sys.executable, "-I", "-S", str(VERIFIER), str(path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 
@@ -515,7 +515,7 @@ def test_program_runs_as_a_module(rng, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -566,9 +566,9 @@ def test_an_idle_third_input_changes_nothing(rng):
 
 def test_too_many_regions_for_the_time_is_unknown(rng):
     network = random_network(rng, 2, 150, 1)
-    start = time.monotonic()
+    start = time.process_time()
     verdict = verify_no_arbitrage(network, BOX, time_limit=0.05)
-    assert time.monotonic() - start < 2.0
+    assert time.process_time() - start < 2.0
     # Convexity needs no regions, and this network is not convex.
     assert isinstance(verdict, Counterexample)
     assert verdict.condition == "convex"
