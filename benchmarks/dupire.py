@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +132,7 @@ def every_second(quotes: ExpiryQuotes, first: int) -> tuple[ExpiryQuotes, np.nda
     order = np.argsort(quotes.strike)
     kept = order[first::2]
     between = order[first + 1 :: 2][: kept.size - 1]
-    names = ("strike", "is_call", "bid", "ask", "mid", "implied_volatility")
-    changes: dict[str, Any] = {name: getattr(quotes, name)[kept] for name in names}
-    changes["labels"], changes["converted"] = (
-        quotes.labels[kept],
-        quotes.converted[kept],
-    )
-    return replace(quotes, **changes, _rows=quotes._rows[kept]), between
+    return quotes.take(kept), between
 
 
 def left_out_error(quotes: list[ExpiryQuotes], **options: Any) -> float:

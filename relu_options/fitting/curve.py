@@ -558,19 +558,7 @@ def least_error(quotes: ExpiryQuotes) -> float:
     if not told.any():
         return np.nan
     nothing = np.full(int(told.sum()), np.nan)
-    volatilities = quotes.implied_volatility
-    mids = replace(
-        quotes,
-        labels=quotes.labels[told],
-        strike=quotes.strike[told],
-        is_call=quotes.is_call[told],
-        bid=nothing,
-        ask=nothing,
-        mid=quotes.mid[told],
-        implied_volatility=None if volatilities is None else volatilities[told],
-        converted=quotes.converted[told],
-        _rows=quotes._rows[told],
-    )
+    mids = replace(quotes.take(told), bid=nothing, ask=nothing)
     with one_thread():
         return _fit_unsmoothed(mids).volatility_error
 

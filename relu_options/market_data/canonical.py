@@ -10,6 +10,7 @@ from relu_options.market_data.clocks import (
     as_date,
     expiry_time,
     is_dayfirst,
+    known_times,
     utc_times,
 )
 from relu_options.market_data.columns import (
@@ -130,6 +131,8 @@ def canonical_table(
         raise _missing_column(read, "expiry", "time_to_expiry")
     notes.extend(convert_units(columns, units))
     columns["expiry_time"] = _expiry_times(columns, rows, read.timezone)
+    if "last_trade_time" in rows:
+        columns["last_trade_time"] = known_times(rows["last_trade_time"], read.timezone)
     for name in CANONICAL_COLUMNS:
         if name not in columns:
             empty = np.nan if name in _NUMBERS else None

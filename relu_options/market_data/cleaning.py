@@ -27,9 +27,13 @@ RULES: dict[str, str] = {
     "missing_ask": "ask missing",
     "missing_bid": "bid missing: unknown, where a zero would be a quote",
     "crossed_quote": "bid above ask",
+    "too_old": "last traded longer ago than `max_age=` allows",
+    "thin": "traded less, or fewer open, than `min_volume=` or `min_open_interest=`",
     "duplicated_strike": "strike quoted again with a wider spread, or later",
     "below_intrinsic": "ask below intrinsic value",
     "above_bound": "bid above the discounted forward (calls) or strike (puts)",
+    "stale": "stale: contradicts fresher neighbours beyond its spread",
+    "one_sided": "in the money, with no other quote, and wider than its neighbours",
     "american_in_the_money": "in the money and American: no price of a European option",
     "unusable_slice": "in a slice that cannot be fitted; the report on slices says why",
     "in_the_money": "in the money, at a strike whose out-of-the-money quote is used",
@@ -43,7 +47,16 @@ RULE_NAMES = ("used", *RULES)
 RULE_CODES = {name: code for code, name in enumerate(RULE_NAMES)}
 
 # Rows under these rules are sound: they are set aside, not at fault.
-SOUND_RULES = frozenset({"in_the_money", "american_in_the_money", "superseded"})
+SOUND_RULES = frozenset(
+    {
+        "superseded",
+        "too_old",
+        "thin",
+        "one_sided",
+        "american_in_the_money",
+        "in_the_money",
+    }
+)
 
 EXAMPLES_SHOWN = 3
 

@@ -143,6 +143,20 @@ def utc_times(
     return result.where(codes >= 0), notes
 
 
+def known_times(column: pd.Series, timezone: str = MARKET_TIMEZONE) -> pd.Series:
+    """A column of times in UTC, missing where a value is not a time.
+
+    Examples:
+        >>> print(known_times(pd.Series(["2019-05-17 10:00", "-"])).iloc[0])
+        2019-05-17 14:00:00+00:00
+    """
+    parsed = pd.to_datetime(column, errors="coerce", format="mixed", utc=True)
+    try:
+        return utc_times(column.where(parsed.notna()), timezone)[0]
+    except QuoteError:  # numbers that count from no known day
+        return pd.Series(pd.NaT, column.index, dtype="datetime64[us, UTC]")
+
+
 def _parse_all(values: pd.Index) -> pd.Series:
     """Times as `pandas` reads them, with or without a zone; quick where all are ISO."""
     column = pd.Series(values)

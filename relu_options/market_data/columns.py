@@ -39,6 +39,7 @@ OPTIONAL_COLUMNS = (
     "time_to_expiry",
     "forward",
     "discount_factor",
+    "last_trade_time",
 )
 """Columns that a canonical table has where its source has them."""
 
@@ -151,6 +152,13 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "ask_size": ("asksize", "sizeask", "asksz", "askqty", "askamount"),
     "volume": ("tradevolume", "totalvolume"),
     "open_interest": ("openint", "oi"),
+    "last_trade_time": (
+        "lasttradedate",
+        "lasttradedatetime",
+        "lasttradetimestamp",
+        "lasttraded",
+        "lasttradedat",
+    ),
     "underlying_price": (
         "underlyinglast",
         "underlyinglastprice",

@@ -18,12 +18,19 @@ from relu_options.market_data.cleaning import (
     mark,
     quote_faults,
 )
-from relu_options.market_data.clocks import expiry_time, years_between
+from relu_options.market_data.clocks import expiry_time, known_times, years_between
 from relu_options.market_data.columns import (
     call_flags,
     column_of,
     match_columns,
     numbers,
+)
+from relu_options.market_data.freshness import (
+    SliceQuotes,
+    Trading,
+    TradingLimits,
+    one_sided_quotes,
+    stale_quotes,
 )
 from relu_options.market_data.parity import (
     PRIOR_RATE,
@@ -63,12 +70,15 @@ class ExpiryQuotes:
         labels: Index labels of the rows used.
         strike: Currency units; each once.
         is_call: Puts below the forward, calls at and above it.
-        bid, ask: Currency units paid today; NaN where only mids are known.
+        bid, ask: Currency units paid today; NaN where only mids are known. Where
+            converted they are wider by the standard error of what parity adds.
         mid: Currency units paid today.
         implied_volatility: The volatilities quoted, as fractions, if the quotes were
             volatilities; else None.
         converted: True where a strike was quoted in the money only and its quotes were
             turned by parity into those of the out-of-the-money option.
+        quoted_bid, quoted_ask: Of the option that is listed: in the money where
+            converted. Where only mids are known, each is the mid, a price to be met.
         forward: Currency units.
         discount_factor: Price today of one unit of currency paid at expiry.
         time_to_expiry: Years.
@@ -99,6 +109,8 @@ class ExpiryQuotes:
     mid: np.ndarray
     implied_volatility: np.ndarray | None
     converted: np.ndarray
+    quoted_bid: np.ndarray
+    quoted_ask: np.ndarray
     forward: float
     discount_factor: float
     time_to_expiry: float
@@ -128,19 +140,23 @@ class ExpiryQuotes:
     def listed(self) -> dict[str, np.ndarray]:
         """Strike, bid, ask and type of each quote, before any parity turned it.
 
-        They are the arguments of `relu_options.arbitrage.least_excess`. Where only mids
-        are known, each is both bid and ask: a price to be met.
+        They are the arguments of `relu_options.arbitrage.least_excess`.
         """
-        sign = np.where(self.is_call, 1.0, -1.0)
-        intrinsic = np.maximum(sign * (self.strike - self.forward), 0.0)
-        shift = np.where(self.converted, self.discount_factor * intrinsic, 0.0)
-        bid, ask = (self.bid, self.ask) if self.has_spreads else (self.mid, self.mid)
         return {
             "strike": self.strike,
-            "bid": bid + shift,
-            "ask": ask + shift,
+            "bid": self.quoted_bid,
+            "ask": self.quoted_ask,
             "is_call": self.is_call != self.converted,
         }
+
+    def take(self, rows: np.ndarray) -> "ExpiryQuotes":
+        """The quotes at these positions alone."""
+        arrays = ("strike", "is_call", "bid", "ask", "mid", "converted", "_rows")
+        arrays += ("quoted_bid", "quoted_ask")
+        if self.implied_volatility is not None:
+            arrays += ("implied_volatility",)
+        changes = {name: getattr(self, name)[rows] for name in arrays}
+        return replace(self, labels=self.labels[rows], **changes)
 
     def to_frame(self) -> pd.DataFrame:
         """The arrays as columns, with the labels of the user's rows."""
@@ -184,6 +200,9 @@ def prepare_quotes(
     quote_time: object = None,
     columns: Mapping[str, Hashable] | None = None,
     volatility_unit: VolatilityUnit = "auto",
+    max_age: float | None = None,
+    min_volume: float | None = None,
+    min_open_interest: float | None = None,
     on_bad_quotes: Literal["drop", "raise"] = "drop",
 ) -> ExpiryQuotes:
     """Clean the quotes of one expiry and choose one per strike, out of the money.
@@ -199,6 +218,12 @@ def prepare_quotes(
     in the money only is kept, its quotes turned by parity into those of the
     out-of-the-money option. A bid of zero is a quote; a missing bid or ask is unknown,
     and its row dropped.
+
+    Where last trades are known, a quote that contradicts neighbours which traded a day
+    or more after it, beyond its spread, is stale and set aside. A quote in the money
+    without an out-of-the-money one is used only if its spread is no wider than its
+    neighbours', and with the standard error that parity adds. See
+    `relu_options.market_data.freshness`.
 
     American options are worth more than European ones by the right to exercise early,
     which is least out of the money: only such quotes are used. Parity then tells the
@@ -216,6 +241,9 @@ def prepare_quotes(
         columns: Names of columns that the search does not find: `{"strike": "K_usd"}`.
         volatility_unit: "percent" if 20.5 means 20.5 %, "fraction" if 0.205 does;
             "auto" takes volatilities as percent where their median exceeds 4.
+        max_age: Days since the last trade, at most.
+        min_volume: Contracts traded, at least.
+        min_open_interest: Contracts open, at least.
         on_bad_quotes: "drop" drops bad rows and reports them; "raise" raises instead.
 
     Returns:
@@ -224,8 +252,9 @@ def prepare_quotes(
     Raises:
         QuoteError: If a column is missing, the table has no rows or more than one
             expiry, the expiry is not after the quote time, the forward cannot be
-            implied, or fewer than three strikes can be used; and, with
-            `on_bad_quotes="raise"`, if any row is bad. The message names rows.
+            implied, fewer than three strikes can be used, or a limit is set on what the
+            table does not say; and, with `on_bad_quotes="raise"`, if any row is bad.
+            The message names rows.
         TypeError: If `quotes` is neither a DataFrame nor a chain.
         ValueError: If a number given is not positive, or makes no sense: a time to
             expiry of 365 "years", a discount factor that implies 500 % a year.
@@ -259,6 +288,7 @@ def prepare_quotes(
         raise TypeError(
             f"quotes are a DataFrame or an OptionChain, not {type(quotes).__name__}"
         )
+    limits = TradingLimits(max_age, min_volume, min_open_interest)
     is_slice = not isinstance(quotes, pd.DataFrame)
     if is_slice:
         frame = quotes.single_slice().table
@@ -296,6 +326,11 @@ def prepare_quotes(
     )
     if values.volatility is not None:
         mark(codes, values.volatility < PLACEHOLDER_BELOW, "placeholder_volatility")
+    trading = _trading(frame, names, terms.quote_time)
+    if limits:
+        old, thin = limits.missed(trading)
+        mark(codes, old, "too_old")
+        mark(codes, thin, "thin")
     keys = strike if is_call is None else np.where(is_call, strike, -strike)
     types_known = is_call is not None or values.volatility is not None
     _mark_duplicates(codes, keys, values, types_known=types_known)
@@ -323,6 +358,22 @@ def prepare_quotes(
         bound = discount_factor * np.where(is_call, forward, strike)
         mark(codes, values.ask < intrinsic - slack, "below_intrinsic")
         mark(codes, values.bid > bound + slack, "above_bound")
+    slice_quotes = SliceQuotes(
+        strike,
+        is_call,
+        values.bid,
+        values.ask,
+        trading.age,
+        forward,
+        discount_factor,
+        0.0 if parity is None else parity.forward_standard_error,
+        0.0 if parity is None else parity.discount_standard_error,
+    )
+    stale = np.zeros(len(codes), dtype=bool)
+    if values.has_spreads:
+        fit = (codes == 0) & ((is_call == is_out) | (not terms.american))
+        stale = stale_quotes(slice_quotes, fit)
+        mark(codes, stale & (is_call == is_out), "stale")
     # In-the-money rows: set aside where the other option is quoted, else converted.
     inside = (is_call != is_out) & (codes == 0)
     if inside.any():
@@ -332,6 +383,9 @@ def prepare_quotes(
         mark(codes, inside & (values.ask <= intrinsic), "below_intrinsic")
         if terms.american:
             mark(codes, inside, "american_in_the_money")
+        mark(codes, stale, "stale")
+        if values.has_spreads:
+            mark(codes, one_sided_quotes(slice_quotes, codes == 0), "one_sided")
 
     report = QuoteReport(
         labels=frame.index,
@@ -368,7 +422,9 @@ def prepare_quotes(
         )
     else:
         shift = np.where(converted, intrinsic[rows], 0.0)
-        low, high = np.maximum(values.bid[rows] - shift, 0.0), values.ask[rows] - shift
+        off = slice_quotes.parity_error[rows]
+        low = np.maximum(values.bid[rows] - shift - off, 0.0)
+        high = values.ask[rows] - shift + off
         mid = 0.5 * (low + high)
         if values.has_spreads:
             bid, ask = low, high
@@ -381,6 +437,8 @@ def prepare_quotes(
         mid=mid,
         implied_volatility=volatility,
         converted=converted,
+        quoted_bid=mid if volatility is not None else values.bid[rows],
+        quoted_ask=mid if volatility is not None else values.ask[rows],
         forward=forward,
         discount_factor=discount_factor,
         time_to_expiry=terms.time_to_expiry,
@@ -393,6 +451,22 @@ def prepare_quotes(
         _source=frame,
         _rows=rows,
     )
+
+
+def _trading(
+    frame: pd.DataFrame, names: Mapping[str, Hashable], quote_time: pd.Timestamp | None
+) -> Trading:
+    """What the table says of trading."""
+    columns: dict[str, object] = {
+        name: numbers(column_of(frame, names[name]))
+        for name in ("volume", "open_interest")
+        if name in names
+    }
+    if "last_trade_time" in names:
+        columns["last_trade_time"] = known_times(
+            column_of(frame, names["last_trade_time"])
+        )
+    return Trading.of(pd.DataFrame(columns, index=frame.index), quote_time)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from relu_options.market_data.cleaning import (
     quote_faults,
 )
 from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
+from relu_options.market_data.freshness import Trading, TradingLimits
 from relu_options.market_data.layouts import LayoutRows, find_layout, read_layout
 from relu_options.market_data.selection import (
     Selection,
@@ -56,6 +57,9 @@ def read_chain(
     strike_scale: float | None = None,
     price_unit: PriceUnit = "auto",
     volatility_unit: VolatilityUnit = "auto",
+    max_age: float | None = None,
+    min_volume: float | None = None,
+    min_open_interest: float | None = None,
 ) -> OptionChain:
     """Read an option chain, clean it, and keep account of every row.
 
@@ -97,6 +101,11 @@ def read_chain(
             "auto" tells from symbols and from in-the-money prices.
         volatility_unit: "percent" if 20.5 means 20.5 %, "fraction" if 0.205 does;
             "auto" takes volatilities as percent where their median exceeds 4.
+        max_age: Days from a contract's last trade to the quote time, at most; rows
+            beyond this and the next two limits are set aside, as are those that do not
+            say. `chain.report()` lists them.
+        min_volume: Contracts traded, at least.
+        min_open_interest: Contracts open, at least.
 
     Returns:
         The chain.
@@ -122,9 +131,16 @@ def read_chain(
     units = Units(
         strike_scale, price_unit, volatility_unit, underlying_price, multiplier
     )
+    limits = TradingLimits(max_age, min_volume, min_open_interest)
     group = _one_group(source, date)
     source_table = _open(
-        group, columns, layout, expiry=expiry, underlying=underlying, units=units
+        group,
+        columns,
+        layout,
+        expiry=expiry,
+        underlying=underlying,
+        units=units,
+        limits=limits,
     )
     wanted = source_table.wanted(quote_time, date, underlying)
     table = source_table.canonical.table
@@ -169,6 +185,9 @@ def read_chains(
     strike_scale: float | None = None,
     price_unit: PriceUnit = "auto",
     volatility_unit: VolatilityUnit = "auto",
+    max_age: float | None = None,
+    min_volume: float | None = None,
+    min_open_interest: float | None = None,
 ) -> ChainReader:
     """Read all chains of a source: one for each quote date and underlying.
 
@@ -189,6 +208,9 @@ def read_chains(
         strike_scale: As in `read_chain`.
         price_unit: As in `read_chain`.
         volatility_unit: As in `read_chain`.
+        max_age: As in `read_chain`.
+        min_volume: As in `read_chain`.
+        min_open_interest: As in `read_chain`.
 
     Returns:
         An iterator over the chains, in the order of their dates within a file; its
@@ -221,11 +243,18 @@ def read_chains(
     units = Units(
         strike_scale, price_unit, volatility_unit, underlying_price, multiplier
     )
+    limits = TradingLimits(max_age, min_volume, min_open_interest)
     groups = _groups(source)
 
     def read(group: Any) -> _SourceTable:
         return _open(
-            group, columns, layout, expiry=expiry, underlying=underlying, units=units
+            group,
+            columns,
+            layout,
+            expiry=expiry,
+            underlying=underlying,
+            units=units,
+            limits=limits,
         )
 
     skipped: dict[str, str] = {}
@@ -289,12 +318,14 @@ class _SourceTable:
         read: What the layout made of the source.
         layout: Its name.
         date: The date in the names of the files.
+        limits: What is asked of a contract's trading.
     """
 
     canonical: CanonicalTable
     read: LayoutRows
     layout: str
     date: pd.Timestamp | None
+    limits: TradingLimits
 
     def wanted(
         self, quote_time: object, date: object, underlying: str | None
@@ -324,6 +355,7 @@ class _SourceTable:
             ended=ended,
             nonstandard=self.canonical.nonstandard[chosen.positions],
             superseded=chosen.superseded,
+            limits=self.limits,
         )
         weekend = _weekend_note(rows, chosen)
         notes = (*self.canonical.notes, *chosen.notes, *weekend, *found)
@@ -395,6 +427,7 @@ def _open(
     expiry: object,
     underlying: str | None,
     units: Units,
+    limits: TradingLimits,
 ) -> _SourceTable:
     """All rows of a file, a table, or the files of one date."""
     if isinstance(group, FileGroup):
@@ -409,7 +442,7 @@ def _open(
             path_date(opened.path),
         )
     canonical = canonical_table(read, expiry=expiry, underlying=underlying, units=units)
-    return _SourceTable(canonical, read, name, date)
+    return _SourceTable(canonical, read, name, date, limits)
 
 
 def _read_files(
@@ -467,6 +500,7 @@ def _row_faults(
     ended: bool,
     nonstandard: np.ndarray,
     superseded: np.ndarray,
+    limits: TradingLimits,
 ) -> tuple[np.ndarray, list[str]]:
     """The rule that each canonical row falls under, 0 where it is used, and notes."""
     bid, ask = rows["bid"].to_numpy(), rows["ask"].to_numpy()
@@ -493,6 +527,10 @@ def _row_faults(
     codes = np.where(codes == 0, faults, codes)
     if are_volatilities:
         mark(codes, bid < PLACEHOLDER_BELOW, "placeholder_volatility")
+    if limits:
+        old, thin = limits.missed(Trading.of(rows, quote_time))
+        mark(codes, old, "too_old")
+        mark(codes, thin, "thin")
     dated = rows["expiry"].notna().to_numpy()
     if dated.any():
         mark(codes, ~dated, "missing_expiry")
