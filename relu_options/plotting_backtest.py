@@ -22,7 +22,8 @@ MOST_EVENTS = 12
 MOST_INSIDE = 6
 """Lines that have their legend inside of a picture; of more, it is beside."""
 
-MARKED = ("split", "missing_day", "rejected", "settlement_price", "early_exercise")
+UNMARKED = ("no_surface", "not_quoted", "no_forward", "all_expired")
+"""Kinds of events that are usual, or of a single position, and left out of pictures."""
 
 FLOW_COLOURS = {
     "interest": "0.55",
@@ -127,7 +128,7 @@ def _equity(result: BacktestResult, ax: Axes) -> None:
     ax.plot(equity.index, equity, lw=1.4, label="equity")
     ax.fill_between(equity.index, equity, peak, color="C3", alpha=0.2, lw=0)
     ax.axhline(result.capital, color="0.8", lw=1, zorder=0)
-    events = result.events[result.events["kind"].isin(MARKED)]
+    events = result.events[~result.events["kind"].isin(UNMARKED)]
     for kind, rows in events.head(MOST_EVENTS).groupby("kind", sort=False):
         heights = np.interp(
             _numbers(rows["date"]), _numbers(equity.index), equity.to_numpy()

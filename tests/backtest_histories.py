@@ -72,16 +72,24 @@ def black_scholes_table(
     style="european",
     settlement="PM",
     multiplier=100,
+    expired=False,
 ):
-    """Quotes around Black-Scholes prices, calls and puts of every strike."""
+    """Quotes around Black-Scholes prices, calls and puts of every strike.
+
+    Those that expire on the date are there, at their intrinsic value, if asked for.
+    """
     rows = []
     now = utc_time(date)[0]
     for expiry in expiries:
         years = years_between(now, expiry_time(expiry, settlement))
-        if years <= 0.0:
+        if years <= 0.0 and not (expired and expiry == date):
             continue
         for is_call in (True, False):
-            price = black_scholes_price(spot, strikes, years, volatility, rate, is_call)
+            price = np.maximum((spot - strikes) * (1.0 if is_call else -1.0), 0.0)
+            if years > 0.0:
+                price = black_scholes_price(
+                    spot, strikes, years, volatility, rate, is_call
+                )
             rows.append(
                 pd.DataFrame(
                     {

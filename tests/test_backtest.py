@@ -40,6 +40,7 @@ from relu_options.backtest.strategies import (
 )
 from relu_options.errors import BacktestError, LookAheadError
 from relu_options.market_data.clocks import expiry_time, utc_time, years_between
+from relu_options.plotting_backtest import UNMARKED
 
 EXPIRIES = ("2025-01-24", "2025-02-14", "2025-03-21")
 CAPITAL = 1e4
@@ -1141,3 +1142,16 @@ def test_results_can_be_drawn(kind):
     axes = result.plot(kind)
     assert len(axes.lines) >= 1
     assert axes.get_ylabel()
+
+
+def test_what_has_happened_is_in_the_picture():
+    """All that is not of every day: restated contracts, days that could not be read."""
+    history = path_history()
+    tables = dict(history.tables)
+    for day in history.dates[5:]:
+        tables[day] = tables[day].assign(multiplier=10)
+    tables[history.dates[8]] = tables[history.dates[8]].iloc[:0]
+    result = backtest(replace(history, tables=tables), buy_once, capital=CAPITAL)
+    labels = result.plot("equity").get_legend_handles_labels()[1]
+    assert {"contract changed", "unreadable day"} <= set(labels)
+    assert set(UNMARKED) < set(EVENTS)

@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import relu_options as ro
@@ -42,3 +43,40 @@ def test_a_reader_that_has_seen_enough_is_no_error(command, unbuffered, tmp_path
     )
     os.close(write)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_dates_are_converted_and_what_is_skipped_is_said(tmp_path, capsys):
+    """The last date has expired and is kept; a date without quotes is not."""
+    rows = []
+    for date, bid, ask in (
+        ("2025-01-15 16:15", 4.0, 4.2),
+        ("2025-01-16 16:15", 0.0, 0.0),
+        ("2025-01-17 16:15", 3.0, 3.1),
+    ):
+        for strike in (5800, 5900, 6000):
+            for side in "CP":
+                rows.append(
+                    {
+                        "quote_datetime": date,
+                        "option_symbol": f"SPXW250117{side}0{strike}000",
+                        "bid": bid,
+                        "ask": ask,
+                        "underlying_price": 5900.0,
+                    }
+                )
+    path, folder = tmp_path / "quotes.csv", tmp_path / "history"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    command = ["convert", str(path), str(folder), "--format", "csv"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1].startswith("skipped          2025-01-16 SPX: no row can be used")
+    assert printed[-1] == f"written          2 dates to {folder}"
+    history = ro.ChainHistory(folder)
+    assert [len(chain) for chain in history.values()] == [1, 0]
+    assert history.underlying_prices.tolist() == [5900.0, 5900.0]
+    assert set(history.to_frame()["multiplier"]) == {100.0}
+    command = ["convert", str(path), str(tmp_path / "tens"), "--date", "2025-01-15"]
+    assert main([*command, "--multiplier", "10"]) == 0
+    assert set(ro.ChainHistory(tmp_path / "tens").to_frame()["multiplier"]) == {10.0}
+    fitted = ro.fit_history(history)
+    assert "all 6 rows have expired" in fitted.failures["reason"].iloc[-1]

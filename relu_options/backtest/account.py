@@ -68,6 +68,7 @@ class Account:
         marks: "surface" or "mid".
         rate: Interest on cash, continuous, per year; "curve" takes that of the chain.
         dividend_yield: Of the underlying held, likewise.
+        multiplier: Units of the underlying in a contract; None for those of the chains.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Account:
         marks: Marks,
         rate: float | Literal["curve"],
         dividend_yield: float | Literal["curve"],
+        multiplier: float | None = None,
     ):
         self.cash = capital
         self.units = 0.0
@@ -93,6 +95,7 @@ class Account:
         self._own_prices = price_table(settlement.prices)
         self.kind_of_marks: Marks = marks
         self._terms = rate, dividend_yield
+        self._multiplier = multiplier
         self._carry = 0.0, 0.0
         self._flows = _no_flows()
         self._spot = np.nan
@@ -124,7 +127,7 @@ class Account:
     def market_on(self, day: Day) -> Market:
         """A date as this account sees it."""
         held = {one.slice: one.multiplier for one in self.quantities if one.listed}
-        return Market(day, self._carries, held)
+        return Market(day, self._carries, held, self._multiplier)
 
     def begin(
         self,
@@ -158,13 +161,12 @@ class Account:
         self._settle(market, self._expired(market), prices)
         self._revalue(market)
         self._time, self._date, self._spot = market.time, market.date, market.spot
+        carry = self._carry  # goes on where nothing is quoted
+        if "curve" in self._terms and market.slices:
+            carry = market.carry
         self._carry = tuple(
             known if given == "curve" else given
-            for given, known in zip(
-                self._terms,
-                market.carry if "curve" in self._terms else (0.0, 0.0),
-                strict=True,
-            )
+            for given, known in zip(self._terms, carry, strict=True)
         )
 
     def _accrue(self, years: float) -> None:
@@ -382,6 +384,22 @@ class Account:
         """A trade in the underlying, filled."""
         price = self.costs.fill_underlying(market.spot, quantity)
         return Trade(market.date, kind, None, quantity, price, market.spot)
+
+    def note_unsettled(self, date: pd.Timestamp, time: pd.Timestamp) -> None:
+        """Say what expired after the last date that could be read.
+
+        Args:
+            date: The last of the history.
+            time: When its quotes would have been taken, in UTC.
+        """
+        for key in dict.fromkeys(
+            one.slice for one in self.quantities if one.expires <= time
+        ):
+            reason = (
+                f"expired by {date:%Y-%m-%d}, of which no chain could be read: not "
+                "settled, and marked as last seen"
+            )
+            self.events.append(Event(date, "unsettled", slice_name(key), reason))
 
     def end(self, market: Market) -> None:
         """Record the date: cash, values, Greeks, and where the change came from."""

@@ -49,6 +49,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--end", help="last date")
     parser.add_argument("--capital", type=float, default=1e6)
     parser.add_argument(
+        "--multiplier", type=float, help="units of the underlying in a contract"
+    )
+    parser.add_argument(
         "--spread", type=float, default=1.0, help="1 at bid and ask, 0 at mid"
     )
     parser.add_argument("--rate", type=float, default=0.0, help="interest on cash")
@@ -76,6 +79,7 @@ def run(options: argparse.Namespace) -> str:
         STRATEGIES[options.strategy](),
         costs=Costs(spread_fraction=options.spread),
         capital=options.capital,
+        multiplier=options.multiplier,
         hedge=None if hedge == "none" else DeltaHedge(delta=hedge),
         rate=options.rate,
         start=options.start,

@@ -131,7 +131,7 @@ class Trade(NamedTuple):
         date: Trade date.
         kind: "order", "hedge", "claim" (over the counter) or "expiry" (settlement).
         contract: What was traded; None for the underlying.
-        quantity: Contracts, or units of the underlying.
+        quantity: Contracts, of `multiplier` units each; or units of the underlying.
         price: Paid per unit of the underlying.
         mark: What it was valued at, likewise.
         fee: Currency units.
@@ -200,6 +200,9 @@ EVENTS = {
     "settled_late": "the expiry was on a date without a chain",
     "early_exercise": "intrinsic value exceeds the price of an American option",
     "no_forward": "forward and discount factor of the last known carry were used",
+    "no_price": "no price of the underlying: the last one was used",
+    "all_expired": "nothing is left to trade: positions were settled, no orders asked",
+    "unsettled": "expired on a date at the end that could not be read: still marked",
 }
 """Kinds of events, each with its meaning."""
 

@@ -213,9 +213,16 @@ class Day:
         date: The trade date.
         spot: Price of the underlying; NaN if it is not known beside the chain.
         surfaces: Fitted surfaces by date; None if there are none.
+        last_price: Of the underlying, for a chain all of which has expired and that
+            does not say the price.
+
+    Attributes:
+        slices: That can be traded; none if all has expired.
+        carried_price: Whether `spot` is that of an earlier date.
 
     Raises:
-        QuoteError: If nothing tells the price of the underlying, or nothing is quoted.
+        QuoteError: If nothing tells the price of the underlying, or nothing is quoted
+            of what has not expired.
         BacktestError: If its expiries have no dates.
     """
 
@@ -225,6 +232,7 @@ class Day:
         date: pd.Timestamp,
         spot: float,
         surfaces: Mapping[pd.Timestamp, Surface] | None,
+        last_price: float = np.nan,
     ):
         self.date = date
         self.chain = chain
@@ -247,7 +255,7 @@ class Day:
         self.slices: tuple[Slice, ...] = tuple(
             key for key in self._chain_keys if len(self._columns.rows_of(key))
         )
-        if not self.slices:
+        if self._chain_keys and not self.slices:
             raise QuoteError(
                 f"{date:%Y-%m-%d}: no row has an expiry time and prices to trade at: "
                 "a bid and an ask, or a mid"
@@ -257,10 +265,14 @@ class Day:
                 self._given = surfaces[date]
             except KeyError as error:
                 self._no_given = f"`surfaces` has none of this date: {error.args[0]}"
-        self.spot = self._spot(spot)
+        self.carried_price = False
+        self.spot = self._spot(spot, last_price)
 
-    def _spot(self, known: float) -> float:
-        """Price of the underlying: of the history, of the chain, or else a forward."""
+    def _spot(self, known: float, last: float) -> float:
+        """Price of the underlying: of the history, of the chain, or else a forward.
+
+        Where all has expired, no forward is implied, and the last price is carried.
+        """
         in_chain = float(self.chain.rows["underlying_price"].median())
         for price in (known, in_chain):
             if price > 0.0:
@@ -270,6 +282,9 @@ class Day:
                 return prepare_quotes(self.slice_chain(key)).forward
             except QuoteError:
                 continue
+        if not self.slices and last > 0.0:
+            self.carried_price = True
+            return last
         raise QuoteError(
             f"{self.date:%Y-%m-%d}: no price of the underlying, and no expiry implies "
             "a forward; give the history `underlying_prices`"
@@ -305,8 +320,8 @@ class Day:
 
     @property
     def lacks_surface(self) -> bool:
-        """Whether surfaces were given, and none of this date."""
-        return not self._fits and self._given is None
+        """Whether surfaces were given, and none of this date, which could have one."""
+        return bool(self.slices) and not self._fits and self._given is None
 
     def quotes(self, key: Slice) -> SliceQuotes:
         """Quotes of one of `slices`."""

@@ -2,8 +2,8 @@ r"""Run a strategy over a history of option chains.
 
 On each date, in this order: interest is paid; splits adjust the positions; what has
 expired is settled at its intrinsic value; what is left is marked; the strategy, who
-sees the past and this date only, gives its orders; they are filled at the quotes; the
-underlying is traded to hedge; and the date is recorded.
+sees the past and this date only, gives its orders, if anything can be traded; they are
+filled at the quotes; the underlying is traded to hedge; and the date is recorded.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ from relu_options.backtest.contracts import Event
 from relu_options.backtest.day import Day, History
 from relu_options.backtest.facts import Facts
 from relu_options.backtest.market import Market, Marks
-from relu_options.backtest.orders import OrderFiller, orders_in
+from relu_options.backtest.orders import Order, OrderFiller, orders_in
 from relu_options.backtest.result import BacktestResult, SweepResult, result_of
 from relu_options.backtest.settlement import Settlement
 from relu_options.backtest.terms import Costs, DeltaHedge
 from relu_options.backtest.view import MarketView
-from relu_options.errors import BacktestError, LookAheadError, QuoteError
+from relu_options.errors import (
+    BacktestError,
+    LookAheadError,
+    QuoteError,
+    require_positive,
+)
 from relu_options.fitting.curve import one_thread
-from relu_options.market_data.clocks import as_date
+from relu_options.market_data.clocks import as_date, utc_time
 from relu_options.progress import with_progress
 from relu_options.surfaces import Surface
 
@@ -52,6 +57,7 @@ class Setup:
         hedge: How the account is hedged with the underlying; None if it is not.
         rate: Interest on cash, continuous, per year, or "curve" for that of the chain.
         dividend_yield: Of the underlying held, likewise.
+        multiplier: Units of the underlying in a contract; None for those of the chains.
 
     Raises:
         ValueError: If a term is out of range.
@@ -72,6 +78,7 @@ class Setup:
     hedge: DeltaHedge | None = None
     rate: float | Literal["curve"] = 0.0
     dividend_yield: float | Literal["curve"] = 0.0
+    multiplier: float | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.strategy):
@@ -89,6 +96,8 @@ class Setup:
             raise ValueError(f"marks must be 'surface' or 'mid', not {self.marks!r}")
         if not 0.0 <= self.capital < np.inf:
             raise ValueError(f"capital must not be negative, but is {self.capital!r}")
+        if self.multiplier is not None:
+            require_positive(multiplier=self.multiplier)
         for name in ("rate", "dividend_yield"):
             value = getattr(self, name)
             if value != "curve" and not abs(float(value)) < 1.0:
@@ -109,6 +118,7 @@ def backtest(
     hedge: DeltaHedge | None = None,
     rate: float | Literal["curve"] = 0.0,
     dividend_yield: float | Literal["curve"] = 0.0,
+    multiplier: float | None = None,
     start: Any = None,
     end: Any = None,
     progress: bool | None = None,
@@ -118,9 +128,14 @@ def backtest(
     The strategy is called on every date with a `MarketView`, which cannot be asked for
     a later date, and returns orders; it trades at the quotes of that date. Options that
     are held when they expire pay their intrinsic value. Positions at the end are
-    marked, not sold. A contract whose multiplier or expiry time a later chain states
-    otherwise is the same contract: its units of the underlying are kept, its quantity
-    is restated, and the result has an event of the kind "contract_changed".
+    marked, not sold. On a date on which all that is quoted has expired, positions are
+    settled and hedged, and the strategy is not called.
+
+    Quantities count contracts: one of SPXW is on 100 units of its index, so that its
+    price, and what it pays, count a hundredfold, and its fee once. A contract whose
+    multiplier or expiry time a later chain states otherwise is the same contract: its
+    units of the underlying are kept, its quantity is restated, and the result has an
+    event of the kind "contract_changed".
 
     Args:
         history: Chains by date; see `relu_options.backtest.History`.
@@ -138,6 +153,8 @@ def backtest(
         hedge: Trade the underlying to keep the delta near zero.
         rate: Interest on cash, continuous, per year, or "curve" for that of the chain.
         dividend_yield: What the underlying pays, likewise.
+        multiplier: Units of the underlying in a contract; by default what the chains
+            say, which know those of US options and of some others.
         start: First date; by default that of the history.
         end: Last date, likewise.
         progress: Whether to show a bar; by default for long jobs. See
@@ -149,7 +166,8 @@ def backtest(
     Raises:
         BacktestError: If the strategy raises, or orders what is no order or not finite;
             if a settlement price is missing and the settlement says to raise; if the
-            history has no dates between `start` and `end`.
+            multiplier of a contract that is ordered is not known; if the history has no
+            dates between `start` and `end`.
         LookAheadError: If the strategy asks for a later date.
         ValueError: If an argument is out of range.
 
@@ -190,6 +208,7 @@ def backtest(
         hedge=hedge,
         rate=rate,
         dividend_yield=dividend_yield,
+        multiplier=multiplier,
     )
     name = strategy_name(strategy)
     dates = dates_between(history, start, end)
@@ -263,6 +282,7 @@ def run(
             marks=setup.marks or ("mid" if surfaces is None else "surface"),
             rate=setup.rate,
             dividend_yield=setup.dividend_yield,
+            multiplier=setup.multiplier,
         )
         for name, setup in setups.items()
     }
@@ -273,7 +293,13 @@ def run(
         for date in with_progress(dates, "backtest", len(dates), progress):
             try:
                 chain = history[date]
-                day = Day(chain, date, facts.price_on(date), surfaces)
+                day = Day(
+                    chain,
+                    date,
+                    facts.price_on(date),
+                    surfaces,
+                    facts.last_price(date),
+                )
             except QuoteError as error:
                 reason = str(error)
                 what = f"{date:%Y-%m-%d}"
@@ -299,6 +325,7 @@ def run(
             first = unreadable[0].reason
             raise BacktestError(f"no date of the history can be read: {first}")
         account.events.extend([*facts.missing, *unreadable])
+        account.note_unsettled(dates[-1], utc_time(dates[-1])[0])
         done[name] = result_of(name, setups[name].capital, account)
     return SweepResult(done, failures)
 
@@ -318,18 +345,25 @@ def _one_date(
         settlement_prices=facts.settlement_prices,
         underlying_prices=facts.prices_until(market.date),
     )
-    where = f"{market.date:%Y-%m-%d}, {name}"
+    if market.slices:
+        orders = _orders(f"{market.date:%Y-%m-%d}, {name}", setup.strategy, view)
+        OrderFiller(market, account, name).fill(orders)
+    if setup.hedge is not None:
+        account.hedge(market, setup.hedge, day=len(account.days))
+    account.end(market)
+
+
+def _orders(
+    where: str, strategy: Strategy, view: Callable[[], MarketView]
+) -> list[Order]:
+    """What a strategy orders; an error of its own has the date and its name."""
     try:
-        orders = orders_in(setup.strategy(view()))
+        return orders_in(strategy(view()))
     except LookAheadError:
         raise
     except BacktestError as error:
         raise BacktestError(f"{where}: {error}") from error
-    except Exception as error:  # whatever a user's function raises, with its date
+    except Exception as error:  # whatever a user's function raises
         raise BacktestError(
             f"{where}: the strategy raised {type(error).__name__}: {error}"
         ) from error
-    OrderFiller(market, account, name).fill(orders)
-    if setup.hedge is not None:
-        account.hedge(market, setup.hedge, day=len(account.days))
-    account.end(market)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from relu_options.backtest.contracts import Event
 from relu_options.backtest.day import Day, History
-from relu_options.backtest.settlement import COLUMNS, price_table
+from relu_options.backtest.settlement import COLUMNS, last_price, price_table
 from relu_options.market_data.clocks import as_date, expiry_time
 
 
@@ -37,7 +37,7 @@ class Facts:
 
     def see(self, day: Day) -> None:
         """Remember the price of the underlying of a date that had none."""
-        if day.date not in self.underlying_prices.index:
+        if not (day.carried_price or day.date in self.underlying_prices.index):
             seen = pd.Series({day.date: day.spot})
             self.underlying_prices = pd.concat(
                 [self.underlying_prices, seen]
@@ -46,6 +46,10 @@ class Facts:
     def price_on(self, date: pd.Timestamp) -> float:
         """Price of the underlying on a date; NaN where it is not known."""
         return float(self.underlying_prices.get(date, np.nan))
+
+    def last_price(self, date: pd.Timestamp) -> float:
+        """Last price of the underlying by a date, per share of it; NaN without one."""
+        return last_price(self.underlying_prices, self.splits, date)[0]
 
     def dates_until(self, date: pd.Timestamp) -> pd.DatetimeIndex:
         """Dates of the history, up to one."""

@@ -13,6 +13,7 @@ from relu_options import black_scholes
 from relu_options.backtest.contracts import Contract, Event, Mark, Slice, slice_name
 from relu_options.backtest.day import Day, Terms
 from relu_options.curves import PriceCurve
+from relu_options.errors import BacktestError
 from relu_options.surfaces import Surface
 
 Marks = Literal["surface", "mid"]
@@ -28,6 +29,7 @@ class Market:
         carries: Rate and dividend yield of slices that the account has held, as last
             known.
         multipliers: Units of the underlying in a contract, of the slices that it holds.
+        multiplier: Of all contracts, if the user says it.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Market:
         day: Day,
         carries: Mapping[Slice, tuple[float, float]],
         multipliers: Mapping[Slice, float],
+        multiplier: float | None = None,
     ):
         self.day = day
         self.date = day.date
@@ -44,9 +47,16 @@ class Market:
         self.events: list[Event] = []
         self._carries = carries
         self._multipliers = multipliers
+        self._given_multiplier = multiplier
         self._guessed: dict[tuple[Slice, pd.Timestamp], Terms] = {}
         if day.lacks_surface:
             self._note("no_surface", "surface", day.why_no_surface)
+        if not day.slices:
+            reason = "all that the chain quotes has expired"
+            self._note("all_expired", "chain", reason)
+        if day.carried_price:
+            reason = f"the chain says no price: the last one, {day.spot:.10g}, was used"
+            self._note("no_price", "underlying", reason)
 
     def _note(self, kind: str, what: str, reason: str) -> None:
         event = Event(self.date, kind, what, reason)
@@ -65,14 +75,35 @@ class Market:
         return None if self.surface is None else self.day.curve(key, expires)
 
     def multiplier(self, key: Slice) -> float:
-        """Units of the underlying in a contract; one where it was never known."""
+        """Units of the underlying in a contract of a slice of the chain.
+
+        Raises:
+            BacktestError: If it is not known.
+        """
+        known = self._known_multiplier(key)
+        if known > 0.0:
+            return known
+        name = self.day.chain.underlying or "options"
+        raise BacktestError(
+            f"the multiplier of {name} {slice_name(key)} is not known; pass "
+            "`multiplier=`, the units of the underlying in a contract, 100 for US "
+            "options"
+        )
+
+    def _known_multiplier(self, key: Slice) -> float:
+        """As the user says it, the chain, or what is held; NaN where nothing tells."""
+        if self._given_multiplier is not None:
+            return self._given_multiplier
         known = self.day.quotes(key).multiplier
-        return known if known > 0.0 else self._multipliers.get(key, 1.0)
+        return known if known > 0.0 else self._multipliers.get(key, np.nan)
 
     def contract(self, key: Slice, strike: float, *, is_call: bool) -> Contract:
-        """A listed contract of a slice of the chain, on the terms of the date."""
+        """A listed contract of a slice of the chain, on the terms of the date.
+
+        Its multiplier is NaN where it is not known: such a one is valued, not traded.
+        """
         expires = self.day.quotes(key).expires
-        return Contract(*key, strike, is_call, self.multiplier(key), expires)
+        return Contract(*key, strike, is_call, self._known_multiplier(key), expires)
 
     def terms(self, key: Slice, expires: pd.Timestamp) -> Terms:
         """Time, forward and discount factor of a slice.

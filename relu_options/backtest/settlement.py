@@ -41,9 +41,9 @@ class Settlement:
 
     A PM expiry settles at the table's price, or else at the price of the underlying on
     its date. An AM expiry settles at the table's price only: closing prices are not
-    opening prices. Where that price is missing, "last" uses the last price of the
-    underlying at or before the settlement, adjusted for splits, and reports it as an
-    event of the kind "settlement_price"; "raise" raises.
+    opening prices. Where that price is missing, as on a holiday, "last" uses the last
+    price of the underlying at or before the settlement, adjusted for splits, and
+    reports it as an event of the kind "settlement_price"; "raise" raises.
 
     Attributes:
         prices: Columns `expiry`, `settlement` ("AM" or "PM") and `price`; wins over the
@@ -97,6 +97,26 @@ def price_table(prices: pd.DataFrame | None) -> dict[Slice, float]:
     }
 
 
+def last_price(
+    prices: pd.Series, splits: pd.Series, day: pd.Timestamp
+) -> tuple[float, pd.Timestamp | None]:
+    """The last price by a date, per share of that date, and its date; NaN without one.
+
+    Examples:
+        >>> days = pd.DatetimeIndex(["2025-01-06", "2025-01-07", "2025-01-08"])
+        >>> prices = pd.Series([100.0, 110.0], days[:2])
+        >>> price, date = last_price(prices, pd.Series([2.0], days[2:]), days[2])
+        >>> print(price, date)
+        55.0 2025-01-07 00:00:00
+    """
+    known = prices[(prices.index <= day) & (prices > 0.0).to_numpy()]
+    if not len(known):
+        return np.nan, None
+    found = known.index[-1]
+    later = splits[(splits.index > found) & (splits.index <= day)]
+    return float(known.iloc[-1] / later.prod()), found
+
+
 def settlement_price(
     key: Slice,
     expires: pd.Timestamp,
@@ -124,23 +144,16 @@ def settlement_price(
         return SettlementPrice(table[key])
     day = expires.tz_convert(MARKET_TIMEZONE).tz_localize(None).normalize()
     at_close = utc_time(day)[0] <= expires
-    before = underlying_prices.index <= day
-    if not at_close:
-        before = underlying_prices.index < day
-    known = underlying_prices[before & (underlying_prices > 0.0).to_numpy()]
-    name = slice_name(key)
-    price, found = np.nan, day
-    if len(known):
-        found = known.index[-1]
-        price = float(known.iloc[-1])
-        if at_close and found == day:
-            return SettlementPrice(price)
-        later = splits[(splits.index > found) & (splits.index <= day)]
-        price /= float(later.prod())
-    if settlement.on_missing == "raise" or not len(known):
+    by_then = underlying_prices
+    if not at_close:  # a closing price of its date is later
+        by_then = underlying_prices[underlying_prices.index < day]
+    price, found = last_price(by_then, splits, day)
+    if at_close and found == day:
+        return SettlementPrice(price)
+    if settlement.on_missing == "raise" or found is None:
         raise BacktestError(
-            f"no settlement price for {name}; pass `settlement=`, a table with the "
-            f"columns {list(COLUMNS)}, or one of "
+            f"no settlement price for {slice_name(key)}; pass `settlement=`, a table "
+            f"with the columns {list(COLUMNS)}, or one of "
             "`relu_options.backtest.Settlement(prices, on_missing='last')`"
         )
     return SettlementPrice(
