@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from real_quotes import real_quotes, spx
+from scipy.integrate import trapezoid
 from scipy.optimize import nnls
 from scipy.signal import find_peaks
 
@@ -250,7 +251,7 @@ def test_the_fit_is_near_the_truth_that_the_quotes_were_made_from(curves):
         low, high = curve.quantile([1e-5, 1.0 - 1e-5])
         grid = np.linspace(low, high, 1001)
         gap = np.abs(curve.density(grid) - truth.true_density(curve.expiry, grid))
-        distances.append(0.5 * np.trapezoid(gap, grid))
+        distances.append(0.5 * trapezoid(gap, grid))
     assert max(distances) < 0.05
     assert np.median(distances) < 0.03
 

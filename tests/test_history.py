@@ -107,6 +107,12 @@ def undated_chain():
     return read_chain(table)
 
 
+two_missing_strings = pytest.mark.filterwarnings(
+    "ignore:Mismatched null-like values:FutureWarning"
+)
+"""pandas 2 has None and NaN where later releases have one missing string."""
+
+
 def part_of_chain():
     """One slice of a chain, whose rows say nothing of the others."""
     return bundled_chain()["2025-06-20"]
@@ -234,6 +240,7 @@ def test_scan_chooses_dates_and_expiries(tmp_path):
         dates(slice(None, None, 2))
 
 
+@two_missing_strings
 def test_scan_keeps_the_rows_of_the_expiries(tmp_path):
     history = ChainHistory(tmp_path)
     history.append(bundled_chain())
@@ -263,6 +270,7 @@ def test_scan_loads_one_chain_at_a_time(tmp_path):
         next(chains)
 
 
+@two_missing_strings
 def test_tables_are_the_used_rows_of_all_dates(tmp_path):
     history = three_days(tmp_path)
     table = history.to_frame()
@@ -298,7 +306,8 @@ class TestReaders:
         used = frame[(frame["rule"] == "used") & (frame["underlying"] == "SPX")]
         ours = ChainHistory(folder).to_frame(underlying="SPX")
         assert used["bid"].sum() == pytest.approx(ours["bid"].sum(), rel=1e-15)
-        kinds = {str(kind) for kind in table.schema.types}
+        columns = [one for one in table.schema if not one.name.startswith("label_")]
+        kinds = {str(column.type) for column in columns}
         assert kinds == {
             "double",
             "string",

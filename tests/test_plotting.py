@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from scipy.integrate import trapezoid
 
 import relu_options as ro
 from relu_options.plotting import plot_curve
@@ -125,7 +126,7 @@ def test_the_line_is_the_curve_and_the_area_its_density(curve):
     strikes, density = line(lower, "network of 64 kinks")
     np.testing.assert_allclose(density, 100.0 * curve.density(strikes))
     shown = np.diff(curve.distribution(strikes[[0, -1]]))[0]
-    assert np.trapezoid(density, strikes / 100.0) == pytest.approx(shown, abs=1e-5)
+    assert trapezoid(density, strikes / 100.0) == pytest.approx(shown, abs=1e-5)
     assert shown > 0.9
 
 

@@ -63,9 +63,10 @@ class BatesModel:
         ...                    mean_reversion=2.0, volatility_of_variance=0.5,
         ...                    correlation=-0.7, jump_intensity=0.5, jump_mean=-0.1,
         ...                    jump_volatility=0.1)
+        >>> from scipy.integrate import trapezoid
         >>> strike = np.linspace(10.0, 250.0, 1001)
         >>> density = model.density(strike, forward=100.0, time_to_expiry=0.25)
-        >>> print(np.trapezoid(density, strike).round(9))
+        >>> print(trapezoid(density, strike).round(9))
         1.0
 
     References:
