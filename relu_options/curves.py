@@ -250,13 +250,17 @@ class PriceCurve:
     def conflicts(self) -> pd.DataFrame:
         """The fitted quotes whose spread the curve leaves, the largest excess first.
 
-        No rows if there are none. `quote_arbitrage` tells whether any curve without
-        arbitrage could do better.
+        No rows if there are none. Each is the contract that is listed, at the prices
+        that are quoted. `quote_arbitrage` tells whether any curve without arbitrage
+        could do better.
 
         Raises:
             ValueError: If the curve was not fitted to quotes.
         """
-        return left_quotes(self.quotes)
+        quotes = self.quotes
+        return left_quotes(
+            quotes if self.fit is None else self.fit.quotes.as_listed(quotes)
+        )
 
     @cached_property
     def quote_arbitrage(self) -> QuoteArbitrage:

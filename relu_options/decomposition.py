@@ -237,12 +237,11 @@ def leg_quotes(
     place = np.minimum(np.searchsorted(known, strikes), len(known) - 1)
     row = order[place]
     discounted = quotes.discount_factor * (quotes.forward - strikes)
-    other = np.asarray(is_call, bool) != quotes.is_call[row]
+    listed = {name: values[row] for name, values in quotes.listed.items()}
+    other = np.asarray(is_call, bool) != listed["is_call"]
     turned = np.where(other, np.where(is_call, discounted, -discounted), 0.0)
     turned = np.where(known[place] == strikes, turned, np.nan)
-    two_sided = quotes.has_spreads
-    bid, ask = (quotes.bid, quotes.ask) if two_sided else (quotes.mid, quotes.mid)
-    return bid[row] + turned, ask[row] + turned
+    return np.maximum(listed["bid"] + turned, 0.0), listed["ask"] + turned
 
 
 def _as_payoff(network: Any, listed: np.ndarray | None) -> tuple[Payoff, Any]:

@@ -631,8 +631,18 @@ class PriceSurface(Surface):
 
     @property
     def left_quotes(self) -> pd.DataFrame:
-        """The quotes that the surface is outside of, greatest excess first."""
-        return left_quotes(self.quotes)
+        """The quotes that the surface is outside of, greatest excess first.
+
+        Each is the contract that is listed, at the prices that are quoted.
+        """
+        fit, quotes = self._fitted(), self.quotes
+        ends = np.cumsum([len(one) for one in fit.quotes])[:-1]
+        rows = np.split(np.arange(len(quotes)), ends)
+        listed = [
+            one.as_listed(quotes.iloc[own])
+            for one, own in zip(fit.quotes, rows, strict=True)
+        ]
+        return left_quotes(pd.concat(listed))
 
     def conflicts(self) -> pd.DataFrame:
         """Where the order of the expiries costs something, dearest pair first.

@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from real_quotes import spx
 from scipy.optimize import linprog
+from scipy.signal import find_peaks
 from scipy.special import ndtr
 
+import relu_options as ro
 from relu_options.errors import QuoteError
 from relu_options.market_data import prepare_quotes, read_chain
 from relu_options.market_data.freshness import (
@@ -328,3 +331,145 @@ def test_quotes_taken_by_position_stay_together():
     pd.testing.assert_frame_equal(taken.table, prepared.table.iloc[rows])
     for name, values in taken.listed.items():
         np.testing.assert_array_equal(values, prepared.listed[name][rows])
+
+
+def one_sided_table():
+    """Between 100 and 115 calls are quoted only in the money, and puts likewise."""
+    quotes = table()
+    is_call = quotes["option_type"] == "call"
+    turned = quotes["strike"].isin([90.0, 110.0])
+    out = is_call == (quotes["strike"] >= FORWARD)
+    return quotes[~(turned & out)].reset_index(drop=True)
+
+
+def listed_prices(quotes):
+    keys = zip(quotes["strike"], quotes["option_type"], strict=True)
+    return dict(zip(keys, zip(quotes["bid"], quotes["ask"], strict=True), strict=True))
+
+
+def assert_listed(portfolio, known):
+    """Assert that its options are those that are quoted, at these prices."""
+    assert portfolio.bid is not None
+    assert portfolio.ask is not None
+    kinds = np.where(portfolio.is_call, "call", "put")
+    legs = zip(portfolio.strikes, kinds, strict=True)
+    prices = zip(portfolio.bid, portfolio.ask, strict=True)
+    assert [known[leg] for leg in legs] == list(prices)
+
+
+@pytest.mark.parametrize("side", ["super", "sub"])
+def test_hedges_hold_what_is_listed_at_the_prices_quoted(side):
+    """And cost the same as with the options that parity makes of them."""
+    quotes = one_sided_table()
+    prepared = prepare_quotes(
+        quotes, forward=FORWARD, discount_factor=DISCOUNT, time_to_expiry=YEARS
+    )
+    turned = quotes["strike"].isin([90.0, 110.0])
+    by_parity = quotes.copy()
+    is_call = (quotes["option_type"] == "call")[turned]
+    worth = DISCOUNT * (FORWARD - quotes["strike"])[turned]
+    for name in ("bid", "ask"):
+        by_parity.loc[turned, name] -= np.where(is_call, worth, -worth)
+    by_parity.loc[turned, "option_type"] = np.where(is_call, "put", "call")
+    other = prepare_quotes(
+        by_parity, forward=FORWARD, discount_factor=DISCOUNT, time_to_expiry=YEARS
+    )
+    assert prepared.converted.sum() == 2
+    assert not other.converted.any()
+    spots = np.linspace(0.0, 300.0, 3001)
+    sign = 1.0 if side == "super" else -1.0
+    for payoff in (
+        ro.payoffs.put(90.0),
+        ro.payoffs.straddle(110.0),
+        ro.payoffs.butterfly(90.0, 100.0, 110.0),
+        ro.payoffs.call_spread(109.0, 111.0),
+        ro.payoffs.call_spread(90.0, 110.0),
+    ):
+        hedge = ro.replicate(payoff, prepared, method=side)
+        held = hedge.portfolio
+        known = listed_prices(quotes)
+        assert_listed(held, known)
+        excess = np.asarray(held.payoff()(spots)) - np.asarray(payoff(spots))
+        assert (sign * excess).min() > -1e-9
+        expected = ro.replicate(payoff, other, method=side)
+        assert hedge.cost == pytest.approx(expected.cost, abs=1e-9)
+        # Without the forward, what is listed in the money cannot stand for the other.
+        alone = ro.replicate(payoff, prepared, method=side, trade_forward=False)
+        assert not np.isin(alone.portfolio.strikes, [90.0, 110.0]).any()
+
+
+def test_conflicts_name_what_is_listed_at_the_prices_quoted():
+    quotes = one_sided_table()
+    row = (quotes["strike"] == 110.0) & (quotes["option_type"] == "put")
+    quotes.loc[row, ["bid", "ask"]] += 0.4
+    curve = ro.fit_curve(
+        quotes, forward=FORWARD, discount_factor=DISCOUNT, time_to_expiry=YEARS
+    )
+    conflict = curve.conflicts.loc[curve.conflicts["strike"] == 110.0].iloc[0]
+    assert conflict["option_type"] == "put"
+    assert (conflict["bid"], conflict["ask"]) == listed_prices(quotes)[110.0, "put"]
+    assert conflict["fitted_price"] == pytest.approx(curve.price(110.0, is_call=False))
+    outside = max(
+        conflict["bid"] - conflict["fitted_price"],
+        conflict["fitted_price"] - conflict["ask"],
+    )
+    assert conflict["excess"] == pytest.approx(outside, abs=1e-9)
+
+
+def test_an_arbitrage_that_stops_a_hedge_is_named_with_its_remedy():
+    quotes = one_sided_table()
+    quotes.loc[quotes["strike"] == 110.0, ["bid", "ask"]] += 2.0
+    prepared = prepare_quotes(
+        quotes, forward=FORWARD, discount_factor=DISCOUNT, time_to_expiry=YEARS
+    )
+    payoff = ro.payoffs.straddle(100.0)
+    with pytest.raises(
+        ro.ArbitrageError, match=r"put 110 .*`strikes=`.*`fit_curve"
+    ) as e:
+        ro.replicate(payoff, prepared, method="super")
+    bid = listed_prices(quotes)[110.0, "put"][0]
+    assert f"{bid:.6g}" in str(e.value)
+    sound = np.setdiff1d(prepared.strike, [110.0])
+    assert ro.replicate(payoff, prepared, method="super", strikes=sound).cost > 0.0
+    assert ro.replicate(payoff, ro.fit_curve(prepared), method="super").cost > 0.0
+
+
+def peaks(curve):
+    """Peaks of the density of the log-moneyness, of 2 % of the highest at least."""
+    kinks = np.asarray(curve.network.kinks)
+    strikes = np.geomspace(kinks[kinks > 0.0].min() * 0.9, kinks.max() * 1.1, 8001)
+    density = np.asarray(curve.density(strikes)) * strikes
+    found, _ = find_peaks(np.pad(density, 1), prominence=0.02 * density.max())
+    return len(found)
+
+
+def test_a_chain_with_stale_quotes_is_fitted_and_hedged():
+    """SPX as Yahoo showed it: quotes a month old among those of the close."""
+    chain = spx(2026)["2026-09-30", "PM"]
+    report = chain.report()
+    stale = report.set_aside("stale")
+    assert 0 < len(stale) < 0.05 * len(chain.table)
+    assert {7160.0, 7165.0, 7245.0, 7305.0} <= set(stale["strike"])
+    assert chain.quote_time is not None
+    assert stale["last_trade_time"].max() < chain.quote_time - pd.Timedelta(days=1)
+    quotes = prepare_quotes(chain)
+    curve = ro.fit_curve(quotes)
+    assert curve.share_inside >= 0.995
+    assert peaks(curve) == 1
+    known = listed_prices(chain.rows)
+    for payoff in (
+        ro.payoffs.call_spread(6900.0, 7200.0),
+        ro.payoffs.straddle(7072.0),
+        ro.payoffs.put(6738.0),
+        ro.payoffs.butterfly(6915.0, 7070.0, 7225.0),
+        ro.payoffs.call_spread(7070.0, 7071.0),
+    ):
+        held = ro.replicate(payoff, quotes, method="super").portfolio
+        assert_listed(held, known)
+        low, high = ro.price_interval(payoff, quotes)
+        assert low < high
+
+
+def test_a_chain_of_fresh_quotes_loses_nothing():
+    counts = spx(2019).report().rows.counts
+    assert not {"stale", "one_sided"} & set(counts)

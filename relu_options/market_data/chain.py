@@ -66,6 +66,28 @@ class ChainReport:
         """One row per rule that applied: its meaning, the number of rows, examples."""
         return self.rows.to_frame()
 
+    def set_aside(self, rule: str) -> pd.DataFrame:
+        """The contracts under a rule, in canonical columns, with the user's index.
+
+        Args:
+            rule: One of `relu_options.market_data.cleaning.RULES`, such as "stale".
+
+        Raises:
+            ValueError: If there is no such rule, or the report was not made by a chain.
+
+        Examples:
+            >>> from relu_options.market_data import bundled_chain
+            >>> report = bundled_chain()["2025-06-20"].report()
+            >>> len(report.set_aside("in_the_money")), len(report.set_aside("stale"))
+            (89, 0)
+        """
+        if rule not in RULE_CODES:
+            raise ValueError(f"no rule {rule!r}; rules are {list(RULE_CODES)[1:]}")
+        if self._chain is None:
+            raise ValueError("this report has no chain; use `OptionChain.report`")
+        rows = np.flatnonzero(self.rows.codes == RULE_CODES[rule])
+        return self._chain.rows.iloc[rows]
+
     def describe_slices(self) -> str:
         """The slices as text: columns with values only, problems in full below."""
         shown = self.slices.drop(columns="problem").dropna(axis="columns", how="all")

@@ -149,6 +149,29 @@ class ExpiryQuotes:
             "is_call": self.is_call != self.converted,
         }
 
+    def as_listed(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of these quotes, in their order, with what is listed for each.
+
+        Args:
+            table: With the columns of `to_frame`, and `fitted_price` if there is one.
+
+        Returns:
+            A copy in which a converted quote is again that of the option in the money,
+            at the prices that are quoted, and worth by parity what is fitted.
+        """
+        listed, turned = self.listed, self.converted
+        intrinsic = self.discount_factor * np.abs(self.forward - self.strike)
+        changes = {
+            "option_type": np.where(listed["is_call"], "call", "put"),
+            "mid": np.where(turned, self.mid + intrinsic, self.mid),
+        }
+        if self.has_spreads:
+            changes |= {"bid": listed["bid"], "ask": listed["ask"]}
+        if "fitted_price" in table:
+            fitted = table["fitted_price"].to_numpy()
+            changes["fitted_price"] = np.where(turned, fitted + intrinsic, fitted)
+        return table.assign(**changes)
+
     def take(self, rows: np.ndarray) -> "ExpiryQuotes":
         """The quotes at these positions alone."""
         arrays = ("strike", "is_call", "bid", "ask", "mid", "converted", "_rows")

@@ -388,15 +388,15 @@ def explain(
         spots: Lowest and highest spot at which to dominate.
     """
     found = least_excess(
-        strike=instruments.strikes,
-        bid=instruments.bid,
-        ask=instruments.ask,
-        is_call=instruments.is_call,
+        **instruments.as_listed,
         forward=instruments.forward,
         discount_factor=instruments.discount_factor,
     )
     if not found.is_arbitrage_free and not limited:
-        raise ArbitrageError(found.describe())
+        raise ArbitrageError(
+            f"{found.describe()}; leave these out of `strikes=`, or replicate on a "
+            "curve fitted to the quotes, `fit_curve(quotes)`, which admits none"
+        )
     if result.status in (3, 4) and spots != (0.0, np.inf):
         raise ArbitrageError(_contradiction(instruments, *spots))
     if limited and result.status in (2, 4):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ class Instruments:
         forward: Currency units. It is traded without a spread, as is cash.
         discount_factor: Price today of one unit of currency paid at expiry.
         expiry: The date as text, if known.
+        listed: Which of the options listed are calls, and their bids and asks, where
+            some strikes are quoted in the money only; None where all are as above. A
+            put is then the listed call at its strike less a forward.
     """
 
     strikes: np.ndarray
@@ -36,6 +39,22 @@ class Instruments:
     forward: float
     discount_factor: float
     expiry: str | None = None
+    listed: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    @property
+    def as_listed(self) -> dict[str, np.ndarray]:
+        """Strike, type, bid and ask of what is listed."""
+        is_call, bid, ask = self.listed or (self.is_call, self.bid, self.ask)
+        return {"strike": self.strikes, "is_call": is_call, "bid": bid, "ask": ask}
+
+    def without_forwards(self) -> Instruments:
+        """Those that can be held without one: listed out of the money."""
+        if self.listed is None:
+            return self
+        kept = self.listed[0] == self.is_call
+        arrays = ("strikes", "is_call", "bid", "ask")
+        changes = {name: getattr(self, name)[kept] for name in arrays}
+        return replace(self, **changes, listed=None)
 
     @staticmethod
     def of(market: Any, strikes: ArrayLike | None = None) -> Instruments:
@@ -65,8 +84,20 @@ class Instruments:
                 "them out, or replicate on a curve"
             )
         expiry = None if market.expiry is None else f"{market.expiry:%Y-%m-%d}"
+        own = market.strike.argsort()
+        own = own[np.searchsorted(market.strike, listed, sorter=own)]
+        quoted = {name: values[own] for name, values in market.listed.items()}
         return Instruments(
-            listed, is_call, bid, ask, market.forward, market.discount_factor, expiry
+            listed,
+            is_call,
+            bid,
+            ask,
+            market.forward,
+            market.discount_factor,
+            expiry,
+            (quoted["is_call"], quoted["bid"], quoted["ask"])
+            if market.converted.any()
+            else None,
         )
 
     def portfolio(
@@ -77,16 +108,25 @@ class Instruments:
         target: Any,
         multiplier: float = 1.0,
     ) -> StrikePortfolio:
-        """Legs with their quotes; `quantities` of shape `(n,)`, in contracts."""
+        """Legs with their quotes; `quantities` of shape `(n,)`, in contracts.
+
+        An option that is listed in the money only stands for the other with a forward,
+        by parity.
+        """
         held = quantities != 0.0
+        listed = {name: values[held] for name, values in self.as_listed.items()}
+        turned = np.where(
+            listed["is_call"] != self.is_call[held], quantities[held], 0.0
+        )
+        turned = multiplier * np.where(listed["is_call"], -turned, turned)
         return StrikePortfolio(
-            float(cash),
-            float(forwards),
-            self.strikes[held],
-            self.is_call[held],
+            float(cash - turned @ listed["strike"]),
+            float(forwards + turned.sum()),
+            listed["strike"],
+            listed["is_call"],
             quantities[held],
-            bid=self.bid[held],
-            ask=self.ask[held],
+            bid=listed["bid"],
+            ask=listed["ask"],
             multiplier=multiplier,
             forward=self.forward,
             discount_factor=self.discount_factor,

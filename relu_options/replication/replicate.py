@@ -100,7 +100,9 @@ def replicate(
         market: Quotes of one expiry, or a price curve. Where the method needs a density
             and there are only quotes, a curve is fitted to them.
         method: "quadratic", "super" or "sub".
-        strikes: Those that may be used; by default all that are quoted.
+        strikes: Those that may be used; by default all that are quoted. A strike that
+            is quoted in the money only is held as that option with a forward, so not
+            with `trade_forward=False`.
         curve: For its density, beside quotes for their costs.
         max_legs: Number of options at most.
         cost_weight: Squared error that a unit of half-spread is worth, in currency
@@ -140,6 +142,8 @@ def replicate(
     if not isinstance(market, PriceCurve | ExpiryQuotes):
         market = prepare_quotes(market)
     instruments = Instruments.of(market, strikes)
+    if not trade_forward:
+        instruments = instruments.without_forwards()
     if max_legs is not None and max_legs < 1:
         raise ValueError(f"max_legs must be positive, not {max_legs}")
     everywhere = spots[0] == 0.0 and spots[1] == np.inf
