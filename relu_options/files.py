@@ -56,11 +56,6 @@ def seal(content: bytes) -> bytes:
         >>> sealed = seal(b'{"price": 1.5, "digest": "%s"}' % UNSEALED.encode())
         >>> sealed
         b'{"price": 1.5, "digest": "76aeb1d1bad3f65cf947935b02d40d50"}'
-        >>> check_seal(sealed)
-        >>> check_seal(sealed.replace(b"1.5", b"2.5"))
-        Traceback (most recent call last):
-            ...
-        ValueError: it is not as it was written: its digest is of other content
     """
     before, after = _around_digest(content)
     digest = blake2b(before + UNSEALED.encode() + after, digest_size=16).hexdigest()
@@ -72,6 +67,14 @@ def check_seal(content: bytes) -> None:
 
     Raises:
         ValueError: If they have no digest, or it is not theirs.
+
+    Examples:
+        >>> sealed = b'{"price": 1.5, "digest": "76aeb1d1bad3f65cf947935b02d40d50"}'
+        >>> check_seal(sealed)
+        >>> check_seal(sealed.replace(b"1.5", b"2.5"))
+        Traceback (most recent call last):
+            ...
+        ValueError: it is not as it was written: its digest is of other content
     """
     if seal(content) != content:
         raise ValueError("it is not as it was written: its digest is of other content")
