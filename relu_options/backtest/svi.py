@@ -124,7 +124,9 @@ def _start(
         for sigma in WIDTHS:
             y = x - m
             columns = np.stack([np.ones_like(y), y, np.hypot(y, sigma)], axis=1)
-            solved = np.linalg.lstsq(row[:, None] * columns, row * quoted**2)[0]
+            solved = np.linalg.lstsq(
+                row[:, None] * columns, row * quoted**2, rcond=None
+            )[0]
             b = float(np.clip(solved[2], 1e-6, steepest))
             rho = float(np.clip(solved[1] / b, -0.99, 0.99))
             shape = b * (rho * y + columns[:, 2])
