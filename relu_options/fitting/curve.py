@@ -447,9 +447,20 @@ def far_outside(quotes: NormalisedQuotes, fitted: ArrayLike) -> np.ndarray:
     counted = np.asarray(quotes.weight) > 0.0
     price = np.asarray(fitted)
     excess = np.maximum(quotes.lower - price, price - quotes.upper)
-    far = counted & (excess > FAR * np.asarray(quotes.half_spread))
+    excess = np.where(counted, excess / np.asarray(quotes.half_spread), -np.inf)
+    # A quote that is less far outside than the one beside it may be right, and drawn
+    # away by it.
+    beside = np.maximum(_shifted(excess, 1), _shifted(excess, -1))
+    far = (excess > FAR) & (excess >= beside)
     few = far.sum(axis=-1) <= MOST_FAR * counted.sum(axis=-1)
     return far & few[..., None]
+
+
+def _shifted(values: np.ndarray, places: int) -> np.ndarray:
+    """The last axis moved by `places`; what comes in is minus infinity."""
+    moved = np.roll(values, places, axis=-1)
+    moved[..., 0 if places > 0 else -1] = -np.inf
+    return moved
 
 
 def _fit_batch(
