@@ -137,6 +137,39 @@ def test_no_spread_is_believed_to_be_narrower_than_on_both_of_its_sides(rng):
     assert (np.delete(believed, 40) < 5.0).all()
 
 
+def test_an_odd_spread_at_an_end_is_not_believed_beside_it():
+    """There no majority outvotes it."""
+    half_spread = np.full(9, 1e-3)
+    half_spread[-1] = 0.1
+    believed = credible_half_spreads(np.arange(9.0), half_spread)
+    np.testing.assert_allclose(believed, half_spread, rtol=1e-12)
+
+
+def test_quotes_that_are_locked_are_met_among_others_that_are_not():
+    """At the ends of a chain nothing says how wide they might be; they are right."""
+    deviation = 0.2 * np.sqrt(0.5)
+    moneyness = np.exp(np.linspace(-2.5, 2.5, 23) * deviation)
+    price = 100.0 * Law(np.ones(1), np.zeros(1), np.ones(1)).price(
+        moneyness, moneyness >= 1.0, deviation
+    )
+    half = np.full(23, 0.02)
+    half[[0, -1]] = 0.0
+    table = pd.DataFrame(
+        {
+            "strike": 100.0 * moneyness,
+            "option_type": np.where(moneyness >= 1.0, "call", "put"),
+            "bid": np.maximum(price - half, 0.0),
+            "ask": price + half,
+        }
+    )
+    quotes = ro.prepare_quotes(
+        table, forward=100.0, discount_factor=1.0, time_to_expiry=0.5
+    )
+    for fitted in (ro.fit_curve(quotes), ro.fit_surface([quotes])):
+        at = fitted.quotes.iloc[[0, -1]]
+        np.testing.assert_allclose(at["fitted"], at["mid"], atol=1e-6)
+
+
 def test_spreads_that_are_not_known_say_nothing():
     believed = credible_half_spreads(np.arange(4.0), np.array([0.1, 0.0, np.nan, 0.2]))
     np.testing.assert_array_equal(believed, [0.1, 0.0, 0.0, 0.2])

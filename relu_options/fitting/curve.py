@@ -376,7 +376,7 @@ def credible_half_spreads(position: np.ndarray, half_spread: np.ndarray) -> np.n
 
     Each two quotes that are one, two or three places to the left and to the right of a
     quote, joined by a straight line in logarithms, say one; the median of the three is
-    believed, so that one odd spread among them does no harm.
+    believed, and near the ends, where there are not three, the narrower neighbour.
 
     Args:
         position: Of the quotes, of shape `(m,)`, increasing.
@@ -398,9 +398,13 @@ def credible_half_spreads(position: np.ndarray, half_spread: np.ndarray) -> np.n
         share = (position[here] - position[left]) / (position[right] - position[left])
         rise = logarithms[right] - logarithms[left]
         said[row, here] = logarithms[left] + share * rise
-    heard = np.isfinite(said).any(axis=0)
+    voices = np.isfinite(said).sum(axis=0)
     least = np.zeros(count)
-    least[heard] = np.exp(np.nanmedian(said[:, heard], axis=0))
+    few, many = (voices > 0) & (voices < NEIGHBOURS), voices == NEIGHBOURS
+    least[many] = np.exp(np.median(said[:, many], axis=0))
+    # Near the ends no majority can outvote an odd one: the narrower side is believed.
+    beside = np.minimum(_shifted(half_spread, 1), _shifted(half_spread, -1))
+    least[few] = np.fmax(beside[few], 0.0)
     return np.fmax(half_spread, least)
 
 
@@ -447,7 +451,10 @@ def far_outside(quotes: NormalisedQuotes, fitted: ArrayLike) -> np.ndarray:
     counted = np.asarray(quotes.weight) > 0.0
     price = np.asarray(fitted)
     excess = np.maximum(quotes.lower - price, price - quotes.upper)
-    excess = np.where(counted, excess / np.asarray(quotes.half_spread), -np.inf)
+    # A locked quote between locked ones does not say what would be far.
+    unit = np.asarray(quotes.half_spread)
+    known = counted & (unit > 0.0)
+    excess = np.where(known, excess, -np.inf) / np.where(known, unit, 1.0)
     # A quote that is less far outside than the one beside it may be right, and drawn
     # away by it.
     beside = np.maximum(_shifted(excess, 1), _shifted(excess, -1))

@@ -21,7 +21,6 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.stats import norm
 
 from relu_options import black_scholes
 from relu_options.curves import PriceCurve
@@ -36,12 +35,13 @@ from relu_options.fitting.curve import (
 )
 from relu_options.fitting.initialisation import quantile_strikes
 from relu_options.fitting.programme import (
-    LEAST_VEGA,
     VOLATILITY_UNIT,
     NormalisedQuotes,
     Smile,
+    quote_tolerance,
     read_smile,
     tilted,
+    vega,
 )
 from relu_options.fitting.projection import optimal_weights
 from relu_options.fitting.training import (
@@ -258,19 +258,15 @@ def prepared_rows(quotes: NormalisedQuotes, smile: Smile) -> QuoteRows:
         The rows.
     """
     x, total = quotes.log_moneyness, smile.total_volatility
-    vega = jnp.maximum(norm.pdf(x / total - 0.5 * total), LEAST_VEGA)
-    vega = jnp.where(jnp.isfinite(vega), vega, LEAST_VEGA)
-    half_spread = 0.5 * (quotes.upper - quotes.lower)
-    half_spread = jnp.maximum(half_spread, 1e-4 * VOLATILITY_UNIT * vega)
-    two_sided = jnp.isfinite(half_spread)
+    slope = vega(x, total)
     return QuoteRows(
         log_moneyness=x,
         mid=quotes.mid,
         lower=quotes.lower,
         upper=quotes.upper,
-        vega=vega,
+        vega=slope,
         unit=jnp.full(x.shape, smile.at_the_money),
-        tolerance=jnp.where(two_sided, half_spread, VOLATILITY_UNIT * vega),
+        tolerance=quote_tolerance(quotes, slope),
     )
 
 

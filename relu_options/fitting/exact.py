@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.stats import norm
 
 from relu_options import black_scholes
 from relu_options.fitting.programme import (
-    LEAST_VEGA,
     PENALTY,
     TOLERANCE,
     VOLATILITY_UNIT,
     NormalisedQuotes,
+    quote_tolerance,
     tilted,
+    vega,
 )
 from relu_options.fitting.quadratic_program import (
     QuadraticProgram,
@@ -62,14 +62,11 @@ def fit_exactly(
     hidden = jax.nn.relu(intrinsic)
     quoted = black_scholes.implied_total_volatility(quotes.mid, 1.0, moneyness, is_call)
 
-    def vega(total_volatility):
-        deviation = quotes.log_moneyness / total_volatility - 0.5 * total_volatility
-        value = jnp.maximum(norm.pdf(deviation), LEAST_VEGA)
-        return jnp.where(jnp.isfinite(value), value, LEAST_VEGA)
+    def slope_at(total_volatility):
+        return vega(quotes.log_moneyness, total_volatility)
 
-    half_spread = quotes.half_spread
-    least = 1e-4 * VOLATILITY_UNIT * vega(quoted)
-    half_spread = jnp.where(bounded, jnp.maximum(half_spread, least), 1.0)
+    half_spread = quote_tolerance(quotes, slope_at(quoted))
+    half_spread = jnp.where(bounded, half_spread, 1.0)
 
     def fit(target, tolerance):
         unit = jnp.where(counted, jnp.sqrt(quotes.weight) / tolerance, 0.0)
@@ -97,7 +94,7 @@ def fit_exactly(
         )
         reached = jnp.where(reached > 0.2 * quoted, reached, 0.2 * quoted)
         price = black_scholes.undiscounted_price(1.0, moneyness, reached, is_call)
-        slope = vega(reached)
+        slope = slope_at(reached)
         target = price - slope * (reached - quoted)
         known = counted & jnp.isfinite(target)
         target = jnp.where(known, target, quotes.mid)
@@ -108,6 +105,6 @@ def fit_exactly(
         _, solutions = jax.lax.scan(linearise, quotes.mid, length=LINEARISATIONS + 1)
         solution = jax.tree.map(lambda each: each[-1], solutions)
     else:
-        unit_vega = VOLATILITY_UNIT * vega(quoted)
+        unit_vega = VOLATILITY_UNIT * slope_at(quoted)
         solution, _ = fit(quotes.mid, jnp.where(bounded, half_spread, unit_vega))
     return tilted(solution.iterate.x, kinks), solution

@@ -46,7 +46,8 @@ REACH = 5.0  # kinks reach this many at-the-money total volatilities from the fo
 BEYOND = 2.0  # and this many of the outermost quote's beyond that quote
 VOLATILITY_UNIT = 0.01  # tolerance of a mid, as a total volatility
 LEAST_VEGA = 1e-6
-OUTLYING = 1.35  # ratio of a volatility to its neighbours' that no smile has
+LOCKED = 1e-4  # of that unit: tolerance of a quote whose bid is its ask
+FARTHEST_SMILE = 1.35  # ratio of a volatility to its neighbours' that no smile has
 ROUGH_TOLERANCE = 1.0  # of the first solution, which only chooses the smoothing
 WARMTH = 0.01  # how far a known solution is pushed off its bounds
 FRESHNESS = 0.1  # how far the second solution's start is from the first solution
@@ -233,8 +234,34 @@ def _without_outliers(volatilities: jax.Array, count: jax.Array) -> jax.Array:
         [volatilities[jnp.clip(place + step, 0, last)] for step in (-2, -1, 1, 2)]
     )
     inner = (place >= 2) & (place < count - 2)
-    low, high = around.min(0) / OUTLYING, around.max(0) * OUTLYING
+    low, high = around.min(0) / FARTHEST_SMILE, around.max(0) * FARTHEST_SMILE
     return jnp.where(inner, jnp.clip(volatilities, low, high), volatilities)
+
+
+def vega(log_moneyness: jax.Array, total_volatility: jax.Array) -> jax.Array:
+    """Derivative of a normalised price by its total volatility, nowhere zero."""
+    # Where a volatility is not known, or tells no price, a mid is held to next to none.
+    value = norm.pdf(log_moneyness / total_volatility - 0.5 * total_volatility)
+    return jnp.where(jnp.isfinite(value), jnp.maximum(value, LEAST_VEGA), LEAST_VEGA)
+
+
+def quote_tolerance(quotes: NormalisedQuotes, vega: jax.Array) -> jax.Array:
+    """What each quote is held to: its half-spread, or some volatility for a mid."""
+    two_sided = jnp.isfinite(quotes.lower) & jnp.isfinite(quotes.upper)
+    # A locked quote is held to a small part of what its volatility is known to.
+    least = LOCKED * VOLATILITY_UNIT * vega
+    half_spread = jnp.maximum(quotes.half_spread, least)
+    return jnp.where(two_sided, half_spread, VOLATILITY_UNIT * vega)
+
+
+def fitted_prices(
+    quotes: NormalisedQuotes, programme: Programme, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Prices fitted to the quotes, zero for padding, and which are outside."""
+    counted = quotes.weight > 0.0
+    unit = jnp.where(counted, jnp.sqrt(quotes.weight), 1.0)
+    fitted = programme.design @ weights * programme.tolerance / unit
+    return fitted, counted & ((fitted < quotes.lower) | (fitted > quotes.upper))
 
 
 def assemble(quotes: NormalisedQuotes, smile: Smile, grid: KinkGrid) -> Programme:
@@ -243,15 +270,8 @@ def assemble(quotes: NormalisedQuotes, smile: Smile, grid: KinkGrid) -> Programm
     moneyness = jnp.exp(x)
     is_call = x >= 0.0
     counted = quotes.weight > 0.0
-    two_sided = jnp.isfinite(quotes.lower) & jnp.isfinite(quotes.upper)
     total_volatility, at_the_money = smile.total_volatility, smile.at_the_money
-
-    deviation = x / total_volatility - 0.5 * total_volatility
-    vega = jnp.maximum(norm.pdf(deviation), LEAST_VEGA)
-    vega = jnp.where(jnp.isfinite(vega), vega, LEAST_VEGA)
-    # A locked quote is held to a small part of what its volatility is known to.
-    half_spread = jnp.maximum(quotes.half_spread, 1e-4 * VOLATILITY_UNIT * vega)
-    tolerance = jnp.where(two_sided, half_spread, VOLATILITY_UNIT * vega)
+    tolerance = quote_tolerance(quotes, vega(x, total_volatility))
     tolerance = jnp.where(counted, tolerance, 1.0)
 
     unit = jnp.sqrt(quotes.weight) / tolerance
@@ -437,9 +457,7 @@ def _curve_solution(
     """Settle the last bits of the identities and collect the statistics."""
     kinks = programme.grid.moneyness
     weights = tilted(final.iterate.x, kinks)
-    unit = jnp.where(quotes.weight > 0.0, jnp.sqrt(quotes.weight), 1.0)
-    fitted = programme.design @ weights * programme.tolerance / unit
-    outside = (fitted < quotes.lower) | (fitted > quotes.upper)
+    fitted, outside = fitted_prices(quotes, programme, weights)
     return CurveSolution(
         kinks=kinks,
         weights=weights,
@@ -447,7 +465,7 @@ def _curve_solution(
         fitted=fitted,
         smoothing=smoothing,
         at_the_money=programme.at_the_money,
-        inside=~jnp.any(outside & (quotes.weight > 0.0)),
+        inside=~jnp.any(outside),
         objective=final.objective,
         gap=final.gap,
         residual=final.residual,

@@ -376,10 +376,10 @@ def _newton_system(program: QuadraticProgram, at: Iterate):
         def complementarity(v, dual, dv, ddual):
             return target - v * dual - dv * ddual
 
-        d = affine
-        rhs_x = complementarity(at.x, at.z, d.x, d.z)
-        rhs_excess = complementarity(at.excess, at.excess_dual, d.excess, d.excess_dual)
-        rhs_slack = complementarity(at.slack, at.slack_dual, d.slack, d.slack_dual)
+        rhs_x, rhs_excess, rhs_slack = (
+            complementarity(*pair, *change)
+            for pair, change in zip(at.pairs, affine.pairs, strict=True)
+        )
 
         push = (rhs_slack - at.slack_dual * slack_gap) / at.slack
         drive = rhs_excess / at.excess + push.sum(0) - stationary_excess

@@ -36,6 +36,7 @@ from relu_options.fitting.programme import (
     NormalisedQuotes,
     Programme,
     assemble,
+    fitted_prices,
     heavy_tailed,
     read_smile,
     tilted,
@@ -178,13 +179,12 @@ def fit_apart(
     chosen = jax.vmap(choose)(
         programmes, gram, quotes, first.weights, first.weights_dual, trial, count
     )
+    _, outside = jax.vmap(fitted_prices)(quotes, programmes, first.weights)
     return replace(
         surface,
         smoothing=jnp.where(automatic, chosen, trial),
         weights=first.weights,
-        left=jnp.sum(
-            _outside(quotes, _fitted(quotes, programmes, first.weights)), axis=1
-        ),
+        left=jnp.sum(outside, axis=1),
         steps=solution.steps,
     )
 
@@ -336,8 +336,7 @@ def _surface_solution(
     """Settle the last bits of the identities and collect the statistics."""
     programmes, kinks = surface.programmes, surface.grid.moneyness
     weights = jax.vmap(tilted, (0, None))(final.iterate.weights, kinks)
-    fitted = _fitted(quotes, programmes, weights)
-    outside = _outside(quotes, fitted)
+    fitted, outside = jax.vmap(fitted_prices)(quotes, programmes, weights)
     count = jnp.sum(quotes.weight > 0.0, axis=1)
     return SurfaceSolution(
         kinks=kinks,
@@ -351,18 +350,3 @@ def _surface_solution(
         gap=final.gap,
         steps=surface.steps + final.steps,
     )
-
-
-def _fitted(
-    quotes: NormalisedQuotes, programmes: Programme, weights: jax.Array
-) -> jax.Array:
-    """Prices fitted to the quotes, of shape `(N, m)`; zero for padding."""
-    unit = jnp.where(quotes.weight > 0.0, jnp.sqrt(quotes.weight), 1.0)
-    fitted = jnp.einsum("imj,ij->im", programmes.design, weights)
-    return fitted * programmes.tolerance / unit
-
-
-def _outside(quotes: NormalisedQuotes, fitted: jax.Array) -> jax.Array:
-    """Which quotes fitted prices are outside of, of shape `(N, m)`."""
-    outside = (fitted < quotes.lower) | (fitted > quotes.upper)
-    return (quotes.weight > 0.0) & outside
