@@ -15,7 +15,7 @@ The curve is the same object as that of the convex fit, and as free of arbitrage
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import jax
@@ -259,6 +259,8 @@ def prepared_rows(quotes: NormalisedQuotes, smile: Smile) -> QuoteRows:
     """
     x, total = quotes.log_moneyness, smile.total_volatility
     slope = vega(x, total)
+    # A loss is in half-spreads as they are quoted: a user may ask for another.
+    quoted = replace(quotes, half_spread=0.5 * (quotes.upper - quotes.lower))
     return QuoteRows(
         log_moneyness=x,
         mid=quotes.mid,
@@ -266,7 +268,7 @@ def prepared_rows(quotes: NormalisedQuotes, smile: Smile) -> QuoteRows:
         upper=quotes.upper,
         vega=slope,
         unit=jnp.full(x.shape, smile.at_the_money),
-        tolerance=quote_tolerance(quotes, slope),
+        tolerance=quote_tolerance(quoted, slope),
     )
 
 
