@@ -14,13 +14,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 import relu_options as ro
 from relu_options.backtest import command as backtesting
-from relu_options.errors import BacktestError, FitError, QuoteError, refuse
+from relu_options.errors import (
+    BacktestError,
+    FitError,
+    MissingColumnError,
+    refuse,
+)
 
 FAILURES = (ValueError, KeyError, FitError, BacktestError, OSError, ImportError)
 """What bad input raises."""
@@ -89,7 +95,10 @@ def in_shell_words(message: str) -> str:
         >>> in_shell_words("name it with `columns={'strike': ...}`")
         'name it with `--column strike=...`'
     """
-    names = "quote_time|date|underlying|underlying_price|multiplier|expiry"
+    names = (
+        "quote_time|date|underlying|expiry|time_to_expiry|layout|spot|forward|"
+        "discount_factor|rate|dividend_yield|multiplier"
+    )
     message = re.sub(
         rf"`({names})=('[^']*')?`",
         lambda match: (
@@ -119,9 +128,20 @@ def declare_source(parser: argparse.ArgumentParser, *, bundled: bool = True) -> 
         metavar="STRIKE=K_USD",
         help="what a column is called, if its name is not recognised; repeatable",
     )
-    parser.add_argument(
-        "--underlying-price", type=float, help="of a coin in which prices are quoted"
-    )
+    for name, text in KNOWN.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=text)
+
+
+KNOWN = {
+    "spot": "price of the underlying; of a coin in which prices are quoted",
+    "rate": "continuous, per year: 0.04 is 4 %%",
+    "dividend_yield": "continuous, per year",
+    "forward": "forward price of the underlying, for one expiry",
+    "discount_factor": "price today of 1 at expiry, for one expiry",
+    "time_to_expiry": "years, for one expiry",
+    "multiplier": "units of the underlying in a contract",
+}
+"""What a user may know of a market, by its name in `read_chain`."""
 
 
 def declare_slice(parser: argparse.ArgumentParser) -> None:
@@ -135,24 +155,25 @@ def read_source(options: argparse.Namespace) -> ro.OptionChain:
 
     An expiry names the slice, or, where the file has none, is what the file is of.
     """
-    how = {
-        "quote_time": options.quote_time,
-        "date": options.date,
-        "underlying": options.underlying,
-        "layout": options.layout,
-        "columns": _columns(options.column),
-        "underlying_price": options.underlying_price,
-    }
+    how = _reading(options)
     if options.file is None:
         refuse("the bundled chain is what it is; name a file", **how)
         return ro.bundled_chain()
     try:
         return ro.read_chain(options.file, **how)
-    except QuoteError as error:
+    except MissingColumnError as error:
         expiry = getattr(options, "expiry", None)
-        if expiry is None or "column 'expiry'" not in str(error):
+        if expiry is None or "expiry" not in error.columns:
             raise
         return ro.read_chain(options.file, expiry=expiry, **how)
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `read_chain` that are given."""
+    names = ("quote_time", "date", "underlying", "layout", *KNOWN)
+    given = {name: getattr(options, name) for name in names}
+    given["columns"] = _columns(options.column)
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _columns(given: list[str] | None) -> dict[str, str] | None:
@@ -256,28 +277,18 @@ def _surface(options: argparse.Namespace) -> None:
 def _declare_convert(parser: argparse.ArgumentParser) -> None:
     declare_source(parser, bundled=False)
     parser.add_argument("history", help="the folder of the history; made if missing")
-    parser.add_argument(
-        "--multiplier", type=float, help="units of the underlying in a contract"
-    )
     parser.add_argument("--format", choices=["parquet", "csv"], help="of its files")
 
 
 def _convert(options: argparse.Namespace) -> None:
     history = ro.ChainHistory(options.history, file_format=options.format)
-    how = {
-        "underlying": options.underlying,
-        "quote_time": options.quote_time,
-        "columns": _columns(options.column),
-        "layout": options.layout,
-        "underlying_price": options.underlying_price,
-        "multiplier": options.multiplier,
-    }
+    how = _reading(options)
     skipped: dict[str, str] = {}
     if options.date is None:
         chains = ro.read_chains(options.file, on_error="skip", **how)
         skipped = chains.skipped
     else:
-        chains = [ro.read_chain(options.file, date=options.date, **how)]
+        chains = [ro.read_chain(options.file, **how)]
     count = 0
     for chain in chains:
         history.append(chain)

@@ -17,6 +17,18 @@ class QuoteError(ValueError):
     """
 
 
+class MissingColumnError(QuoteError):
+    """A table of quotes lacks a column, or nobody finds it.
+
+    Attributes:
+        columns: The canonical names of those of which one is needed.
+    """
+
+    def __init__(self, message: str, columns: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.columns = columns
+
+
 class ArbitrageError(ValueError):
     """Quotes admit a static arbitrage, so no price curve passes through them.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,18 +19,17 @@ from relu_options.arbitrage.chain_quotes import (
 from relu_options.arbitrage.chain_trade import ChainTrade
 from relu_options.arbitrage.quotes import ROUNDING
 from relu_options.arbitrage.unknown_forward import forward_range, imply_forward
-from relu_options.errors import QuoteError, refuse
+from relu_options.errors import QuoteError
 from relu_options.market_data import (
     ExpiryQuotes,
     OptionChain,
-    prepare_quotes,
-    read_chain,
+    Quotes,
+    Reading,
+    prepare_slices,
 )
 from relu_options.market_data.cleaning import RULE_NAMES, RULES, SOUND_RULES
+from relu_options.market_data.expiry_quotes import slice_label
 
-Quotes: TypeAlias = (
-    OptionChain | pd.DataFrame | str | Path | ExpiryQuotes | Iterable[ExpiryQuotes]
-)
 Forwards = Literal["given", "free"]
 Unit = Literal["currency", "half_spread"]
 
@@ -243,8 +241,7 @@ class QuoteCheck:
         legs = self.simplest_trade()
         conflicts = self.conflicts
         shown = ", ".join(
-            f"{_slice_name((row.expiry, row.settlement))} {row.option_type} "
-            f"{row.strike:.10g} ({row.excess:.3g})"
+            f"{_expiry_of(row)} {row.option_type} {row.strike:.10g} ({row.excess:.3g})"
             for row in conflicts.head(_SHOWN).itertuples()
         )
         more = ", ..." if len(conflicts) > _SHOWN else ""
@@ -276,7 +273,7 @@ class QuoteCheck:
             table = table.nlargest(_SHOWN, "excess")
             for key, row in zip(table.index, table.itertuples(), strict=True):
                 lines.append(
-                    f"  {_slice_name(key)}: outside {row.outside} of {row.quotes}, "
+                    f"  {slice_label(*key)}: outside {row.outside} of {row.quotes}, "
                     f"by {row.excess:.6g}"
                 )
         lines += [f"  skipped {name}: {why}" for name, why in self.skipped.items()]
@@ -292,13 +289,12 @@ class QuoteCheck:
 
 
 def check_quotes(
-    quotes: Quotes,
+    quotes: Quotes | ExpiryQuotes | Iterable[Quotes | ExpiryQuotes],
     *,
     forwards: Forwards = "given",
     unit: Unit = "currency",
     calendar: bool = True,
-    quote_time: object = None,
-    columns: Mapping[str, Hashable] | None = None,
+    **reading: Unpack[Reading],
 ) -> QuoteCheck:
     r"""Is there a surface without arbitrage inside every bid and ask of a chain?
 
@@ -324,8 +320,8 @@ def check_quotes(
             "half_spread" in half-spreads of its quote, a bid below intrinsic value
             counting as that value where forwards are given.
         calendar: False to leave the expiries unrelated.
-        quote_time: As for `read_chain`, like `columns`.
-        columns: Names of columns that the search does not find.
+        **reading: What is known of the quotes, and how to read them, as for
+            `read_chain`: `quote_time`, `rate`, `columns` and so on.
 
     Returns:
         The least excess, the quotes in conflict, and the trade. Slices that cannot be
@@ -359,7 +355,7 @@ def check_quotes(
         1 2025-02-28   100.0       1.0       -3.2
     """
     _check_request(forwards, unit)
-    read = _read(quotes, forwards, quote_time, columns)
+    read = _read(quotes, forwards, reading)
     weights = [_weights(one, unit) for one in read.slices]
     implied = None
     if forwards == "free":
@@ -397,12 +393,11 @@ def check_quotes(
 
 
 def repair_quotes(
-    quotes: Quotes,
+    quotes: Quotes | ExpiryQuotes | Iterable[Quotes | ExpiryQuotes],
     *,
     forwards: Forwards = "given",
     calendar: bool = True,
-    quote_time: object = None,
-    columns: Mapping[str, Hashable] | None = None,
+    **reading: Unpack[Reading],
 ) -> pd.DataFrame:
     r"""The nearest prices without arbitrage, inside bid and ask wherever possible.
 
@@ -421,8 +416,7 @@ def repair_quotes(
         forwards: "given", or "free", with which all quotes are repaired together: calls
             and puts then agree on one forward.
         calendar: False to leave the expiries unrelated.
-        quote_time: When the quotes were taken.
-        columns: Names of columns that the search does not find.
+        **reading: As for `read_chain`.
 
     Returns:
         The user's rows that were used, in order of expiry, with columns `forward` and
@@ -450,7 +444,7 @@ def repair_quotes(
         3   110.0      3.60   0.00     0.0
     """
     _check_request(forwards, "currency")
-    read = _read(quotes, forwards, quote_time, columns)
+    read = _read(quotes, forwards, reading)
     weights = [_weights(one, "half_spread", strict=False) for one in read.slices]
     if forwards == "free":
         read, _ = _imply_forwards(read, weights)
@@ -477,6 +471,7 @@ class _Slice:
         time_to_expiry: Years.
         labels: The user's index.
         rows: The user's rows.
+        used: Their places among the rows of the slice.
         arguments: Of `least_excess`.
         spread: Bid and ask between which a half-spread is counted.
         errors: Standard errors of forward and discount factor; None if given.
@@ -486,6 +481,7 @@ class _Slice:
     time_to_expiry: float
     labels: pd.Index
     rows: pd.DataFrame
+    used: np.ndarray
     arguments: dict[str, Any]
     spread: tuple[np.ndarray, np.ndarray]
     errors: tuple[float, float] | None
@@ -503,6 +499,7 @@ class _Slice:
             time_to_expiry=quotes.time_to_expiry,
             labels=quotes.labels,
             rows=quotes.table,
+            used=np.flatnonzero(quotes.report.codes == 0),
             arguments=listed | terms,
             spread=(listed["bid"], listed["ask"]),
             errors=None
@@ -510,17 +507,21 @@ class _Slice:
             else (parity.forward_standard_error, parity.discount_standard_error),
         )
 
-    def as_quoted(self) -> _Slice:
-        """The same with the bids of canonical rows, also those below intrinsic."""
-        return replace(self, arguments=self.arguments | _arrays(self.rows))
+    def as_quoted(self, chain: OptionChain) -> _Slice:
+        """The same with the bids of the chain's rows, also those below intrinsic."""
+        used = chain.rows.iloc[self.used]
+        return replace(self, arguments=self.arguments | _arrays(used))
 
-    def of_all_rows(self, rows: pd.DataFrame) -> _Slice:
-        """All rows of the slice, at the same terms."""
-        arrays = _arrays(rows)
+    def of_all_rows(self, chain: OptionChain, rows: pd.DataFrame) -> _Slice:
+        """All rows of the slice that were read, at the same terms; `rows` are its."""
+        used = np.flatnonzero(chain.codes == 0)
+        arrays = _arrays(chain.rows.iloc[used])
+        rows = rows.iloc[used]
         return replace(
             self,
             labels=rows.index,
             rows=rows,
+            used=used,
             arguments=self.arguments | arrays,
             spread=(arrays["bid"], arrays["ask"]),
         )
@@ -544,113 +545,70 @@ def _check_request(forwards: str, unit: str) -> None:
 
 
 def _read(
-    quotes: Quotes,
+    quotes: Quotes | ExpiryQuotes | Iterable[Quotes | ExpiryQuotes],
     forwards: Forwards,
-    quote_time: object,
-    columns: Mapping[str, Hashable] | None,
+    reading: Reading,
 ) -> _Read:
-    """Prepared slices of whatever was given."""
-    if not isinstance(quotes, str | Path | pd.DataFrame):
-        refuse(
-            "a chain, and prepared quotes, have been read; pass it to `read_chain` or "
-            "`prepare_quotes`",
-            quote_time=quote_time,
-            columns=columns,
-        )
-    if isinstance(quotes, ExpiryQuotes):
-        quotes = [quotes]
-    if isinstance(quotes, OptionChain):
-        return _read_slices(quotes, forwards)
-    if isinstance(quotes, str | Path):
-        chain = read_chain(quotes, quote_time=quote_time, columns=columns)
-        return _read_slices(chain, forwards)
-    if isinstance(quotes, pd.DataFrame):
-        # Positions as labels lead back from the chain to the user's rows.
-        numbered = quotes.set_axis(pd.RangeIndex(len(quotes)), axis=0)
-        chain = read_chain(numbered, quote_time=quote_time, columns=columns)
-        user = quotes if chain.rows.index.equals(numbered.index) else None
-        return _read_slices(chain, forwards, user)
-    prepared = list(quotes)
-    strange = [one for one in prepared if not isinstance(one, ExpiryQuotes)]
-    if strange:
-        raise TypeError(
-            "quotes are a chain, a table, or an iterable of ExpiryQuotes; it holds "
-            f"{type(strange[0]).__name__}"
-        )
-    if not prepared:
-        raise QuoteError("no quotes: the iterable of expiries is empty")
-    if forwards == "free":
-        raise ValueError(
-            "prepared quotes are those out of the money, which do not tell the "
-            'forward; pass the chain or the table with `forwards="free"`'
-        )
-    slices = [_Slice.of(one) for one in prepared]
-    notes = _notes(prepared, None)
-    return _Read(sorted(slices, key=lambda one: one.time_to_expiry), {}, notes)
-
-
-def _read_slices(
-    chain: OptionChain, forwards: Forwards, user: pd.DataFrame | None = None
-) -> _Read:
-    """Slices of a chain; `user` has the rows that its labels are positions in."""
-    chain.require_slices()
-    slices, skipped, prepared = [], {}, []
-    for key, one in zip(chain.slices, chain, strict=True):
-        try:
-            quotes = prepare_quotes(one)
-        except QuoteError as error:
-            skipped[_slice_name(key)] = str(error)
-            continue
-        has_prices = quotes.implied_volatility is None
-        if forwards == "free" and not has_prices:
-            skipped[_slice_name(key)] = (
-                "quotes are volatilities, which do not tell the forward"
-            )
-            continue
-        prepared.append(quotes)
-        ready = _Slice.of(quotes)
+    """Prepared slices of whatever was given, in order of time."""
+    prepared = prepare_slices(quotes, as_given=True, **reading)
+    prepared.require_any()
+    slices, skipped, kept = [], dict(prepared.skipped), []
+    sources = zip(prepared.quotes, prepared.chains, prepared.rows, strict=True)
+    for one, chain, rows in sources:
+        has_prices = one.implied_volatility is None
+        ready = _Slice.of(one)
         if forwards == "free":
-            ready = ready.of_all_rows(one.table)
-        elif has_prices:
-            ready = ready.as_quoted()
+            if chain is None or rows is None:
+                raise ValueError(
+                    "prepared quotes are those out of the money, which do not tell the "
+                    'forward; pass the chain or the table with `forwards="free"`'
+                )
+            if not has_prices:
+                skipped[one.label] = (
+                    "quotes are volatilities, which do not tell the forward"
+                )
+                continue
+            ready = ready.of_all_rows(chain, rows)
+        elif has_prices and chain is not None:
+            ready = ready.as_quoted(chain)
         slices.append(ready)
+        kept.append((one, chain))
     if not slices:
-        shown = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:1])
+        name, why = next(iter(skipped.items()))
         raise QuoteError(
-            f"none of {len(skipped)} slices can be prepared: {shown}; see "
+            f"none of {len(skipped)} slices can be prepared: {name}: {why}; see "
             "`chain.report()`"
         )
-    if user is not None:
-        slices = [
-            replace(one, labels=user.index[one.labels], rows=user.iloc[one.labels])
-            for one in slices
-        ]
     slices.sort(key=lambda one: one.time_to_expiry)
-    return _Read(slices, skipped, _notes(prepared, chain, forwards))
+    return _Read(slices, skipped, _notes(kept, prepared.chain, forwards))
 
 
 def _notes(
-    prepared: list[ExpiryQuotes],
+    prepared: list[tuple[ExpiryQuotes, OptionChain | None]],
     chain: OptionChain | None,
-    forwards: Forwards = "given",
+    forwards: Forwards,
 ) -> tuple[str, ...]:
     """Rows left out before, and options that can be exercised early."""
     counts = Counter[str]()
     if chain is not None:
-        codes, rows = np.unique(chain.codes[chain.codes > 0], return_counts=True)
-        for code, count in zip(codes.tolist(), rows.tolist(), strict=True):
-            counts[RULE_NAMES[code]] += count
+        counts.update(_read_counts(chain))
     if forwards == "given":
-        for one in prepared:
+        for one, part in prepared:
             counts.update(one.report.counts)
-    dropped = [(rule, n) for rule, n in counts.most_common() if rule not in SOUND_RULES]
+            if chain is not None and part is not None:
+                counts.subtract(_read_counts(part))
+    dropped = [
+        (rule, n)
+        for rule, n in counts.most_common()
+        if n > 0 and rule not in SOUND_RULES
+    ]
     notes = []
     if dropped:
         total = sum(n for _, n in dropped)
         shown = ", ".join(f"{n:,} {RULES[rule]}" for rule, n in dropped[:_SHOWN])
         more = ", ..." if len(dropped) > _SHOWN else ""
         notes.append(f"{total:,} rows were dropped before: {shown}{more}")
-    if any(_is_american(one) for one in prepared):
+    if any(one.american for one, _ in prepared):
         notes.append(
             "American options can be exercised early: forwards are approximate, and a "
             "trade that sells them can be broken"
@@ -658,14 +616,10 @@ def _notes(
     return tuple(notes)
 
 
-def _is_american(quotes: ExpiryQuotes) -> bool:
-    """Whether options are known to be American."""
-    if any(note.startswith("American") for note in quotes.report.notes):
-        return True
-    table = quotes.table
-    if "exercise_style" not in table:
-        return False
-    return bool((table["exercise_style"] == "american").any())
+def _read_counts(chain: OptionChain) -> dict[str, int]:
+    """Rows that reading put under each rule."""
+    counts = np.bincount(chain.codes, minlength=len(RULE_NAMES))
+    return dict(zip(RULE_NAMES[1:], counts[1:].tolist(), strict=True))
 
 
 def _arrays(rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -719,18 +673,14 @@ def _joined(indices: list[pd.Index]) -> pd.Index:
     return indices[0].append(indices[1:])
 
 
-def _slice_name(key: tuple) -> str:
-    """A slice as text: "2019-06-21 AM", "0.25 years"."""
-    expiry, settlement = key
-    if isinstance(expiry, pd.Timestamp):
-        known = isinstance(settlement, str)
-        return f"{expiry:%Y-%m-%d} {settlement}" if known else f"{expiry:%Y-%m-%d}"
-    return f"{expiry:.6g} years"
+def _expiry_of(row: Any) -> str:
+    """The expiry of a row as text."""
+    return slice_label(row.expiry, row.settlement)
 
 
 def _leg_in_words(leg: Any) -> str:
     """One row of a trade: buy 1 call 90 2019-06-21 AM at 12.1."""
-    amount, when = f"{abs(leg.quantity):.6g}", _slice_name((leg.expiry, leg.settlement))
+    amount, when = f"{abs(leg.quantity):.6g}", _expiry_of(leg)
     if leg.option_type == "cash":
         verb = "lend" if leg.side == "buy" else "borrow"
         return f"{verb} {abs(leg.cash_flow):.6g} until {when}"

@@ -216,9 +216,9 @@ def coins(**more):
 
 
 def test_prices_in_a_coin_without_its_price():
-    with pytest.raises(QuoteError, match=r"prices are in the coin, .*underlying_price"):
+    with pytest.raises(QuoteError, match=r"prices are in the coin, .*pass `spot=`"):
         read_chain(coins().drop(columns="spot"), **WHEN)
-    chain = read_chain(coins().drop(columns="spot"), underlying_price=50_000.0, **WHEN)
+    chain = read_chain(coins().drop(columns="spot"), spot=50_000.0, **WHEN)
     assert chain.table["ask"].max() > 1000.0
 
 
@@ -235,8 +235,8 @@ def test_units_must_be_known():
         read_chain(table(), volatility_unit="bp", **WHEN)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="strike_scale must be positive"):
         read_chain(table(), strike_scale=0.0, **WHEN)
-    with pytest.raises(ValueError, match="underlying_price must be positive"):
-        read_chain(table(), underlying_price=-1.0, **WHEN)
+    with pytest.raises(ValueError, match="`spot` must be positive"):
+        read_chain(table(), spot=-1.0, **WHEN)
 
 
 # Times
@@ -546,8 +546,10 @@ def test_files_that_are_broken(tmp_path):
             read_chain(path, **WHEN)
     sheet = tmp_path / "quotes.xlsx"
     sheet.write_text("")
-    with pytest.raises(QuoteError, match="read it with pandas and pass"):
+    with pytest.raises(QuoteError, match="is broken"):
         read_chain(sheet, **WHEN)
+    with pytest.raises(QuoteError, match="read it with pandas and pass"):
+        read_chain(sheet.rename(tmp_path / "quotes.xls"), **WHEN)
     parquet = tmp_path / "quotes.parquet"
     parquet.write_text("PAR?")
     with pytest.raises(QuoteError, match="is broken"):
@@ -656,8 +658,8 @@ def test_the_price_of_a_coin_is_given_in_the_shell(tmp_path, capsys):
     path = tmp_path / "coin_2025-03-14.csv"
     frame[kept].to_csv(path, index=False)
     assert main(["inspect", str(path)]) == 2
-    assert "pass `--underlying-price`" in capsys.readouterr().err
-    assert main(["inspect", str(path), "--underlying-price", "100000"]) == 0
+    assert "pass `--spot`" in capsys.readouterr().err
+    assert main(["inspect", str(path), "--spot", "100000"]) == 0
     shown = capsys.readouterr().out
     assert "prices are in the coin" in shown
     assert "102000" in shown  # the forward, in dollars
@@ -831,7 +833,9 @@ def without_effect():
         "kinks": lambda: ro.fit_curve(prepared, smoothing=0.0, kinks=32),
         "narrowest": lambda: ro.fit_curve(prepared, smoothing=0.0, narrowest=0.2),
         "quote_time`": lambda: ro.fit_surface(several, quote_time="2025-03-14"),
-        "`quote_time": lambda: ro.fit_local_volatility(chain, quote_time="2025-03-14"),
+        "`quote_time": lambda: ro.fit_local_volatility(
+            several, quote_time="2025-03-14"
+        ),
         "columns`": lambda: read_chain(
             table(), layout="okx", columns={"strike": "strike"}
         ),

@@ -119,7 +119,7 @@ def test_no_rows(quotes):
 
 def test_no_table():
     numbers: Any = [1.0, 2.0]
-    with pytest.raises(TypeError, match="DataFrame or an OptionChain, not list"):
+    with pytest.raises(TypeError, match="a path or a DataFrame, not list"):
         fit(numbers)
 
 
@@ -136,7 +136,7 @@ def test_strikes_that_are_no_prices_are_dropped_by_name(quotes):
 
 
 def test_a_table_of_strikes_that_are_no_prices_is_refused(quotes):
-    with pytest.raises(QuoteError, match=r"only 0 usable.*strike missing: c70"):
+    with pytest.raises(QuoteError, match=r"no row can be used.*strike missing: c70"):
         fit(quotes.assign(strike=np.nan))
 
 
@@ -181,7 +181,7 @@ def test_a_zero_bid_is_a_quote(quotes):
     ids=["crossed", "zero", "negative", "text"],
 )
 def test_a_table_of_bad_quotes_is_refused_by_its_rule(quotes, change, meaning):
-    with pytest.raises(QuoteError, match=rf"only 0 usable.*{meaning}.*c70"):
+    with pytest.raises(QuoteError, match=rf"no row can be used.*{meaning}.*c70"):
         fit(change(quotes))
 
 
@@ -267,8 +267,8 @@ def test_an_expiry_before_the_quote_date_is_refused_with_both(quotes, as_column)
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({}, "neither an 'expiry' nor a 'time_to_expiry' column"),
-        ({"expiry": "2025-06-20"}, "no 'quote_time' column; pass `quote_time="),
+        ({}, "need a column 'expiry' or 'time_to_expiry'"),
+        ({"expiry": "2025-06-20"}, "when the quotes were taken; pass `quote_time="),
         ({"expiry": "soon", "quote_time": "2025-03-14"}, "'soon' is not a date"),
         ({"expiry": "2025-06-20", "quote_time": "noonish"}, "'noonish' is not a time"),
         ({"time_to_expiry": -0.1}, "is -0.1 years; it must be positive"),

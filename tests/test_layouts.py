@@ -771,7 +771,7 @@ def test_units_of_price_can_be_stated():
     np.testing.assert_allclose(as_given.table["bid"], coin_quotes()["bid"])
     converted = read_chain(
         table.drop(columns=["underlying_price", "estimated_delivery_price"]),
-        underlying_price=40_000.0,
+        spot=40_000.0,
     )
     np.testing.assert_allclose(converted.table["bid"], coin_quotes()["bid"] * 40_000)
 

@@ -187,7 +187,7 @@ def test_files_of_each_kind(tmp_path, suffix):
 
 def test_columns_can_be_named():
     table = tidy().rename(columns={"K": "level"})
-    with pytest.raises(QuoteError, match="need a column 'strike'; found"):
+    with pytest.raises(QuoteError, match="need a column 'strike'; the table has"):
         read_chain(table, quote_time="2025-03-14")
     chain = read_chain(table, quote_time="2025-03-14", columns={"strike": "level"})
     assert chain.table["strike"].min() == 90.0

@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from jax.typing import ArrayLike
 from threadpoolctl import ThreadpoolController
 
@@ -31,7 +30,13 @@ from relu_options.fitting.programme import (
     fit_mids,
 )
 from relu_options.fitting.workers import cores
-from relu_options.market_data import ExpiryQuotes, OptionChain, prepare_quotes
+from relu_options.market_data import (
+    ExpiryQuotes,
+    Quotes,
+    Reading,
+    prepare_quotes,
+    prepare_slices,
+)
 from relu_options.networks import PriceNetwork
 from relu_options.progress import progress_bar
 
@@ -52,18 +57,15 @@ NEIGHBOURS = 3  # to each side, that say how wide the spread of a quote is
 
 
 def fit_curve(
-    quotes: pd.DataFrame | OptionChain | ExpiryQuotes,
+    quotes: Quotes | ExpiryQuotes,
     *,
-    forward: float | None = None,
-    discount_factor: float | None = None,
-    time_to_expiry: float | None = None,
-    quote_time: object = None,
     smoothing: float | str = "auto",
     kinks: int = KINKS,
     narrowest: float = NARROWEST,
     on_arbitrage: Literal["fit", "raise"] = "fit",
     method: Literal["convex", "gradient"] = "convex",
     training: TrainingOptions | None = None,
+    **reading: Unpack[Reading],
 ) -> PriceCurve:
     r"""Fit an arbitrage-free price curve to the quotes of one expiry.
 
@@ -76,11 +78,8 @@ def fit_curve(
     (`relu_options.fitting.curve_training`): with few kinks it is the better fit.
 
     Args:
-        quotes: Options of one expiry: see `relu_options.market_data.prepare_quotes`.
-        forward: Currency units; from put-call parity if not given.
-        discount_factor: Price today of one unit of currency paid at expiry; likewise.
-        time_to_expiry: Years; from expiry and quote time if not given.
-        quote_time: When the quotes were taken.
+        quotes: Options of one expiry: what `read_chain` reads, one slice of a chain, or
+            prepared quotes.
         smoothing: `"auto"` chooses it by the noise of the quotes; a number is in units
             of the reference; zero fits the unsmoothed ReLU network, which reaches the
             least error of any arbitrage-free curve.
@@ -95,6 +94,9 @@ def fit_curve(
             is then the least bandwidth, and `smoothing` is `"auto"`, or zero for sharp
             kinks.
         training: How to train by gradient.
+        **reading: What is known of the quotes, and how to read them, as for
+            `read_chain`: `forward`, `discount_factor`, `time_to_expiry`, `quote_time`,
+            `columns` and so on.
 
     Returns:
         The fitted curve.
@@ -127,16 +129,10 @@ def fit_curve(
             kinks=None if kinks == KINKS else kinks,
             narrowest=None if narrowest == NARROWEST else narrowest,
         )
-    terms = {
-        "forward": forward,
-        "discount_factor": discount_factor,
-        "time_to_expiry": time_to_expiry,
-        "quote_time": quote_time,
-    }
     if isinstance(quotes, ExpiryQuotes):
-        refuse("the quotes are prepared; pass it to `prepare_quotes`", **terms)
+        refuse("the quotes are prepared; pass it to `prepare_quotes`", **reading)
     else:
-        quotes = prepare_quotes(quotes, **terms)
+        quotes = prepare_quotes(quotes, **reading)
     if on_arbitrage == "raise":
         check_quote_arbitrage(
             **quotes.listed,
@@ -155,24 +151,28 @@ def fit_curve(
 
 
 def fit_curves(
-    quotes: OptionChain | Iterable[pd.DataFrame | OptionChain | ExpiryQuotes],
+    quotes: Quotes | ExpiryQuotes | Iterable[Quotes | ExpiryQuotes],
     *,
     smoothing: float | str = "auto",
     kinks: int = KINKS,
     narrowest: float = NARROWEST,
     progress: bool | None = None,
+    **reading: Unpack[Reading],
 ) -> CurvesByExpiry:
     """Fit many price curves, each by itself, on all cores.
 
     The curves are those of `fit_curve`, up to rounding.
 
     Args:
-        quotes: A chain, or what `fit_curve` takes for each curve.
+        quotes: A chain, or what `read_chain` reads, of several expiries; or what
+            `fit_curve` takes for each curve.
         smoothing: As for `fit_curve`, but not zero.
         kinks: Number of hidden units.
         narrowest: Bandwidth at the forward, in at-the-money total volatilities.
         progress: Whether to show a bar; by default for long jobs. See
             `relu_options.progress`.
+        **reading: What is known of the quotes, and how to read them, as for
+            `read_chain`.
 
     Returns:
         The curves by expiry, in the order of the items. Those that cannot be fitted are
@@ -195,9 +195,10 @@ def fit_curves(
         raise ValueError(
             "many curves are fitted smooth; call fit_curve for smoothing=0"
         )
-    if isinstance(quotes, pd.DataFrame | ExpiryQuotes):
-        raise ValueError("fit_curves takes many tables; fit_curve takes one")
-    prepared, left_out = prepare_each(quotes)
+    slices = prepare_slices(quotes, **reading)
+    prepared, left_out = slices.quotes, list(slices.skipped.items())
+    if not prepared:
+        raise nothing_left(left_out)
     outcomes: dict[int, PriceCurve | Exception] = {}
     batches = _batches(prepared)
     with (
@@ -272,34 +273,6 @@ def one_thread():
 def compiled(function: Callable, **static: Any) -> Callable:
     """The function, compiled once for each shape of its arguments."""
     return jax.jit(partial(function, **static), compiler_options=compiler_options())
-
-
-def prepare_each(
-    quotes: Iterable[pd.DataFrame | OptionChain | ExpiryQuotes],
-) -> tuple[list[ExpiryQuotes], list[tuple[str, str]]]:
-    """The quotes of each item, and the items that cannot be used, with the reason.
-
-    Raises:
-        QuoteError: If they are those of a chain that has none.
-    """
-    if isinstance(quotes, OptionChain):
-        quotes.require_slices()
-    prepared: list[ExpiryQuotes] = []
-    left_out: list[tuple[str, str]] = []
-    for position, item in enumerate(quotes):
-        if isinstance(item, ExpiryQuotes):
-            prepared.append(item)
-            continue
-        try:
-            prepared.append(prepare_quotes(item))
-        except QuoteError as error:
-            name = f"table {position}"
-            if isinstance(item, OptionChain):
-                expiry, settlement = item.slices[0]
-                dated = expiry if isinstance(expiry, pd.Timestamp) else None
-                name = expiry_label(dated, settlement, item.time_to_expiry)
-            left_out.append((name, str(error)))
-    return prepared, left_out
 
 
 def nothing_left(left_out: Sequence[tuple[str, str]]) -> QuoteError:

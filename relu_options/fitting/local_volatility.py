@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ from relu_options.dupire import (
 from relu_options.errors import FitError, QuoteError
 from relu_options.fitting.curve import expiry_labels, least_error, one_thread
 from relu_options.fitting.surface import prepared_expiries
-from relu_options.market_data import ExpiryQuotes, OptionChain
+from relu_options.market_data import ExpiryQuotes, Quotes, Reading
 from relu_options.surfaces import PriceSurface, SurfaceFit
 
 REACH = 6.0  # kinks reach this many at-the-money total volatilities from the forward
@@ -170,15 +170,15 @@ class LocalVolatilityFit:
 
 
 def fit_local_volatility(
-    quotes: OptionChain | pd.DataFrame | Iterable[ExpiryQuotes | OptionChain],
+    quotes: Quotes | ExpiryQuotes | Iterable[Quotes | ExpiryQuotes],
     *,
-    quote_time: object = None,
     kinks: int = 401,
     nodes: int = 64,
     method: Method = "rannacher",
     steps: int = 20,
     smoothing: float | str = "auto",
     max_steps: int = 200,
+    **reading: Unpack[Reading],
 ) -> LocalVolatilityFit:
     """Calibrate a piecewise local volatility to the quotes of several expiries.
 
@@ -190,9 +190,8 @@ def fit_local_volatility(
     cost of error elsewhere.
 
     Args:
-        quotes: A chain; or a table with several expiries that `read_chain` reads; or
-            the prepared quotes of each expiry.
-        quote_time: When the quotes were taken, for a table that does not say.
+        quotes: A chain; or what `read_chain` reads, of several expiries; or the
+            prepared quotes of each expiry.
         kinks: Number of kinks. They are densest at the forward, and the ones next to
             the quotes are moved onto them, as far as there are enough.
         nodes: Of one expiry, at most; with fewer quotes there is one node at each.
@@ -203,6 +202,8 @@ def fit_local_volatility(
             spreads, whose noise is of the order of the tolerance, and 0.0001 for mids,
             which are then met to a small part of a basis point where they can be.
         max_steps: Steps of the minimisation for each expiry, after which to give up.
+        **reading: What is known of the quotes, and how to read them, as for
+            `read_chain`.
 
     Returns:
         The surface with its local volatility.
@@ -222,7 +223,7 @@ def fit_local_volatility(
     """
     check_request(method, steps)
     _check_counts(kinks=(kinks, 16), nodes=(nodes, 1), max_steps=(max_steps, 1))
-    prepared, left_out, spot = prepared_expiries(quotes, quote_time)
+    prepared, left_out, spot = prepared_expiries(quotes, **reading)
     smooth = _smoothing(smoothing, prepared)
     smiles = [_Smile.of(one) for one in prepared]
     placed = _kinks(smiles, int(kinks))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from relu_options.arbitrage.surface_certificate import settle_weights
 from relu_options.curves import FitReport
-from relu_options.errors import FitError, QuoteError, refuse
+from relu_options.errors import FitError, QuoteError
 from relu_options.fitting.curve import (
     ACCEPTABLE_GAP,
     FitOptions,
@@ -25,7 +25,6 @@ from relu_options.fitting.curve import (
     normalise,
     nothing_left,
     one_thread,
-    prepare_each,
 )
 from relu_options.fitting.programme import NARROWEST, PENALTY, NormalisedQuotes
 from relu_options.fitting.surface_programme import (
@@ -37,7 +36,9 @@ from relu_options.fitting.surface_programme import (
 from relu_options.market_data import (
     ExpiryQuotes,
     OptionChain,
-    read_chain,
+    Quotes,
+    Reading,
+    prepare_slices,
 )
 from relu_options.surfaces import PriceSurface, SurfaceFit
 
@@ -54,14 +55,14 @@ LEAST_SHADOW = 1e-6  # of the dearest shadow price: below it, none is reported
 
 
 def fit_surface(
-    quotes: OptionChain | pd.DataFrame | Iterable[ExpiryQuotes | OptionChain],
+    quotes: Quotes | ExpiryQuotes | Iterable[Quotes | ExpiryQuotes],
     *,
-    quote_time: object = None,
     smoothing: float | str = "auto",
     kinks: int = 80,
     narrowest: float = NARROWEST,
     method: Literal["convex", "gradient"] = "convex",
     training: TrainingOptions | None = None,
+    **reading: Unpack[Reading],
 ) -> PriceSurface:
     r"""Fit a surface without static arbitrage to the quotes of several expiries.
 
@@ -75,10 +76,8 @@ def fit_surface(
     bandwidths too, in order at every step of it: with few kinks a better fit.
 
     Args:
-        quotes: A chain; or a table with several expiries that `read_chain` reads, with
-            dates or a time to expiry, and forward and discount factor by put-call
-            parity or as columns; or the prepared quotes of each expiry.
-        quote_time: When the quotes were taken, for a table that does not say.
+        quotes: A chain; or what `read_chain` reads, of several expiries; or the
+            prepared quotes of each expiry.
         smoothing: `"auto"` chooses it for every expiry by the noise of its quotes; a
             number is in units of the reference.
         kinks: Number of hidden units.
@@ -86,6 +85,9 @@ def fit_surface(
             expiry where that is least.
         method: `"convex"`, or `"gradient"` to go on and learn kinks and bandwidths.
         training: How to train by gradient.
+        **reading: What is known of the quotes, and how to read them, as for
+            `read_chain`: `quote_time`, `rate`, `forward` by expiry, `columns` and so
+            on.
 
     Returns:
         The fitted surface.
@@ -112,7 +114,7 @@ def fit_surface(
         raise ValueError(f"method must be 'convex' or 'gradient', not {method!r}")
     if training is not None and method == "convex":
         raise ValueError("training is for method='gradient'; the convex fit has none")
-    prepared, left_out, spot = prepared_expiries(quotes, quote_time)
+    prepared, left_out, spot = prepared_expiries(quotes, **reading)
     with one_thread():
         batch = _batch(prepared)
         programme = _apart(batch, prepared, options)
@@ -153,20 +155,13 @@ def fit_surface(
 
 
 def prepared_expiries(
-    quotes: OptionChain | pd.DataFrame | Iterable[ExpiryQuotes | OptionChain],
-    quote_time: object,
+    quotes: Quotes | ExpiryQuotes | Iterable[Quotes | ExpiryQuotes],
+    **reading: Unpack[Reading],
 ) -> tuple[list[ExpiryQuotes], tuple[tuple[str, str], ...], float | None]:
     """Quotes by time to expiry, the slices left out with reasons, and the spot."""
-    if isinstance(quotes, pd.DataFrame):
-        quotes = read_chain(quotes, quote_time=quote_time)
-    else:
-        refuse(
-            "a chain, and prepared quotes, know when they were taken; pass it to "
-            "`read_chain` or `prepare_quotes`",
-            quote_time=quote_time,
-        )
-    spot = _spot(quotes) if isinstance(quotes, OptionChain) else None
-    prepared, left_out = prepare_each(quotes)
+    slices = prepare_slices(quotes, **reading)
+    spot = None if slices.chain is None else _spot(slices.chain)
+    prepared, left_out = slices.quotes, list(slices.skipped.items())
     if not prepared:
         raise nothing_left(left_out)
     prepared.sort(key=lambda one: one.time_to_expiry)

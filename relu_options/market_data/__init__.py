@@ -12,6 +12,7 @@ from relu_options.market_data.cleaning import QuoteReport
 from relu_options.market_data.clocks import expiry_time, utc_time, years_between
 from relu_options.market_data.columns import CANONICAL_COLUMNS, find_columns
 from relu_options.market_data.contracts import parse_contracts
+from relu_options.market_data.expiry_quotes import ExpiryQuotes
 from relu_options.market_data.history import ChainHistory
 from relu_options.market_data.layouts import (
     Layout,
@@ -26,8 +27,15 @@ from relu_options.market_data.path_simulation import (
     simulate_history,
     write_simulated_history,
 )
-from relu_options.market_data.quotes import ExpiryQuotes, prepare_quotes
-from relu_options.market_data.reading import read_chain, read_chains
+from relu_options.market_data.rates import MarketTerms
+from relu_options.market_data.reading import (
+    Quotes,
+    Reading,
+    prepare_quotes,
+    prepare_slices,
+    read_chain,
+    read_chains,
+)
 from relu_options.market_data.simulation import (
     SimulatedChain,
     SimulationTerms,
@@ -45,9 +53,12 @@ __all__ = [
     "HistoryTerms",
     "Layout",
     "LayoutRows",
+    "MarketTerms",
     "OptionChain",
     "ParityEstimate",
     "QuoteReport",
+    "Quotes",
+    "Reading",
     "SimulatedChain",
     "SimulationTerms",
     "TableLayout",
@@ -61,6 +72,7 @@ __all__ = [
     "layout_names",
     "parse_contracts",
     "prepare_quotes",
+    "prepare_slices",
     "read_chain",
     "read_chains",
     "register_layout",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from relu_options.errors import QuoteError
+from relu_options.errors import MissingColumnError, QuoteError
 from relu_options.market_data.clocks import (
     as_date,
     expiry_time,
@@ -29,6 +29,7 @@ from relu_options.market_data.contracts import (
     settlement_of,
 )
 from relu_options.market_data.layouts import LayoutRows
+from relu_options.market_data.rates import MarketTerms
 from relu_options.market_data.units import Units, convert_units
 
 _NUMBERS = (
@@ -60,11 +61,16 @@ class CanonicalTable:
         table: One row per option and quote time, with the source's index.
         nonstandard: Shape `(rows,)`: contracts that do not deliver the usual.
         notes: What was assumed or found, for the report.
+        strange_types: Option types that are not understood, where none is.
+        stated_years: Years to expiry that rows state by themselves, where the user gave
+            the expiry; they must not contradict it.
     """
 
     table: pd.DataFrame
     nonstandard: np.ndarray
     notes: tuple[str, ...]
+    strange_types: tuple[str, ...] = ()
+    stated_years: np.ndarray | None = None
 
 
 def canonical_table(
@@ -73,6 +79,7 @@ def canonical_table(
     expiry: object = None,
     underlying: str | None = None,
     units: Units = Units(),  # noqa: B008  (frozen)
+    known: MarketTerms = MarketTerms(),  # noqa: B008
 ) -> CanonicalTable:
     """The canonical table of the rows of a layout, with their index.
 
@@ -84,6 +91,7 @@ def canonical_table(
         expiry: A date, for rows that have none.
         underlying: A name, for rows that have none.
         units: What the user says of the units.
+        known: What the user knows of the market.
 
     Returns:
         The table, and what was found on the way.
@@ -106,16 +114,23 @@ def canonical_table(
     columns["expiry"] = _missing_dates(rows)
     if "expiry" in rows:
         columns["expiry"] = _dates(rows["expiry"], notes)
-    columns["option_type"] = _option_types(rows, notes)
+    columns["option_type"], strange = _option_types(rows, notes)
     columns["root"] = _names(rows, "root")
     if "currency" in rows:
         columns["currency"] = _text(rows, "currency")
     if "contract" in rows:
         columns["contract"] = _text(rows, "contract")
         _apply_contracts(columns, parse_contracts(rows["contract"]), notes)
-    _fill_expiry(columns, expiry, notes)
     if "strike" not in columns:
         raise _missing_column(read, "strike")
+    _require_quotes(read)
+    stated_years = _stated_years(rows) if expiry is not None else None
+    _fill_expiry(columns, expiry, notes)
+    for name in ("spot", "time_to_expiry"):
+        value = getattr(known, name)
+        if value is not None:
+            own = "underlying_price" if name == "spot" else name
+            columns[own] = pd.Series(float(value), index=rows.index)
     columns |= _terms_of_contracts(read, columns["root"], columns["expiry"], underlying)
     columns["multiplier"] = _multipliers(columns, read.us_listed, units.multiplier)
     columns["underlying"] = _one_style_each(columns, notes)
@@ -124,7 +139,7 @@ def canonical_table(
     stamped = bool(columns["quote_time"].notna().any())
     # Whole days are less exact than two dates with their clocks.
     by_days = "days_to_expiry" in rows and not (dated and stamped)
-    if by_days and "time_to_expiry" not in rows:
+    if by_days and "time_to_expiry" not in columns and expiry is None:
         days = pd.Series(numbers(rows["days_to_expiry"]), index=rows.index)
         columns["time_to_expiry"] = days / 365.0
     if not dated and "time_to_expiry" not in columns:
@@ -142,20 +157,60 @@ def canonical_table(
     table = pd.DataFrame({name: columns[name] for name in CANONICAL_COLUMNS})
     for name in present:
         table[name] = columns[name]
-    nonstandard = _nonstandard(rows, columns["root"])
-    return CanonicalTable(table, nonstandard, (*read.notes, *notes))
+    return CanonicalTable(
+        table,
+        nonstandard=_nonstandard(rows, columns["root"]),
+        notes=(*read.notes, *notes),
+        strange_types=strange,
+        stated_years=stated_years,
+    )
 
 
-def _missing_column(read: LayoutRows, *wanted: str) -> QuoteError:
+def _missing_column(read: LayoutRows, *wanted: str) -> MissingColumnError:
     """The error of a table without a column, with the names that it has."""
-    found = list(read.own_names or read.rows.columns)
     message = (
-        f"quotes need a column {' or '.join(map(repr, wanted))}; found "
-        f"{found}; name it with `columns={{{wanted[0]!r}: ...}}`"
+        f"quotes need a column {' or '.join(map(repr, wanted))}; the table has "
+        f"{_own_names(read)}; name it with `columns={{{wanted[0]!r}: ...}}`"
     )
     if "expiry" in wanted:
-        message += ", or pass `expiry=` if all rows share one"
-    return QuoteError(message)
+        message += (
+            ", or pass `expiry=` if all rows share one, or `time_to_expiry=` in years"
+        )
+    return MissingColumnError(message, wanted)
+
+
+def _own_names(read: LayoutRows) -> list[str]:
+    """The names of columns as the source has them."""
+    return list(read.own_names or map(str, read.rows.columns))
+
+
+def _require_quotes(read: LayoutRows) -> None:
+    """Raise unless there are columns of quotes: both sides, mids, or volatilities."""
+    there = [name for name in ("bid", "ask") if name in read.rows]
+    if len(there) == 2 or "mid" in read.rows:
+        return
+    if there:
+        (missing,) = {"bid", "ask"} - {*there}
+        raise MissingColumnError(
+            f"quotes need both 'bid' and 'ask', or 'mid'; missing {missing!r} in "
+            f"{_own_names(read)}; name it with `columns={{{missing!r}: ...}}`",
+            (missing,),
+        )
+    if "implied_volatility" not in read.rows:
+        raise MissingColumnError(
+            "quotes need columns 'bid' and 'ask', or 'mid', or 'implied_volatility'; "
+            f"the table has {_own_names(read)}; name them with "
+            "`columns={'bid': ..., 'ask': ...}`",
+            ("bid", "ask"),
+        )
+
+
+def _stated_years(rows: pd.DataFrame) -> np.ndarray | None:
+    """Years to expiry that rows state by themselves, if they do."""
+    for name, per_year in (("time_to_expiry", 1.0), ("days_to_expiry", 365.0)):
+        if name in rows:
+            return numbers(rows[name]) / per_year
+    return None
 
 
 def _fill_expiry(
@@ -234,20 +289,23 @@ def _dates(column: pd.Series, notes: list[str]) -> pd.Series:
     return result.astype("datetime64[us]").where(codes >= 0)
 
 
-def _option_types(rows: pd.DataFrame, notes: list[str]) -> pd.Series:
-    """The column of option types: "call", "put" or missing."""
+def _option_types(
+    rows: pd.DataFrame, notes: list[str]
+) -> tuple[pd.Series, tuple[str, ...]]:
+    """The column of option types, and what it holds where none is understood."""
     if "option_type" not in rows:
-        return pd.Series(None, index=rows.index, dtype="str")
+        return pd.Series(None, index=rows.index, dtype="str"), ()
     is_call, known = call_flags(rows["option_type"])
     said = rows["option_type"].dropna().unique()
+    strange: tuple[str, ...] = ()
     if len(said) and not known.any():
-        shown = ", ".join(map(repr, said[:3].tolist()))
+        strange = tuple(map(repr, said[:3].tolist()))
         notes.append(
-            f"no option type is understood, among them {shown}; write them as "
-            '"call" and "put", or "C" and "P"'
+            f"no option type is understood, among them {', '.join(strange)}; write "
+            'them as "call" and "put", "C" and "P", or 1 and -1'
         )
     kinds = pd.Series(np.where(is_call, "call", "put"), index=rows.index, dtype="str")
-    return kinds.where(known)
+    return kinds.where(known), strange
 
 
 def _prefer_symbol(

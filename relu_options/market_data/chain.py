@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -10,15 +10,30 @@ import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
-from relu_options.market_data.cleaning import RULE_CODES, QuoteReport
-from relu_options.market_data.clocks import as_date, years_between
-from relu_options.market_data.quotes import prepare_quotes
+from relu_options.market_data.cleaning import (
+    RULE_CODES,
+    QuotedRows,
+    QuoteReport,
+    limit_trading,
+)
+from relu_options.market_data.clocks import as_date, utc_time, years_between
+from relu_options.market_data.expiry_quotes import ExpiryQuotes, slice_label
+from relu_options.market_data.freshness import TradingLimits
+from relu_options.market_data.rates import (
+    MarketTerms,
+    RateCurve,
+    SliceTerms,
+    own_rate,
+)
 
 if TYPE_CHECKING:
     from relu_options.quote_check import QuoteCheck
 
 Slice: TypeAlias = tuple[pd.Timestamp | float, str | None]
 """Expiry and settlement; where a source has no dates, years to expiry and None."""
+
+_PERIOD = r"\s*(\d{4})(?:-(\d{2}))?\s*"  # a year, or a month of one
+_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +110,7 @@ class ChainReport:
         lines = [text.to_string(float_format=lambda value: f"{value:.6g}", na_rep="")]
         problems = self.slices["problem"].dropna()
         for key, problem in problems.items():
-            lines.append(f"problem with {_slice_name(key)}: {problem}")  # type: ignore[arg-type]
+            lines.append(f"problem with {slice_label(*key)}: {problem}")  # type: ignore[arg-type]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -117,6 +132,9 @@ class OptionChain:
     `len(chain)` is the number of slices. A chain all of which has expired on its date
     has none; its rows, and the price of the underlying, are what a history settles on.
 
+    Several of them make a chain too: `chain["2019-06":"2019-12"]`, `chain["2019-06"]`
+    for a month, and `chain[["2019-06-21", ("2019-09-20", "PM")]]`.
+
     Attributes:
         rows: Every row that was read, in canonical columns, with the user's index.
         codes: Shape `(rows,)`: 0 where a row is used, else the rule that dropped it, as
@@ -124,6 +142,8 @@ class OptionChain:
         quote_time: When the quotes were taken, in UTC, if known.
         notes: What was assumed or found while reading.
         layout: Name of the layout that was recognised, if the chain was read.
+        strange_types: Option types that were not understood, where none was.
+        expiry_given: Whether the user, not the source, said when the options expire.
 
     Examples:
         >>> from relu_options.market_data import read_chain
@@ -148,6 +168,10 @@ class OptionChain:
     notes: tuple[str, ...] = ()
     _only_slice: Slice | None = field(default=None, repr=False)
     layout: str | None = None
+    strange_types: tuple[str, ...] = ()
+    expiry_given: bool = False
+    # The chain that this was selected from, whose other slices may lend their rates.
+    _whole: "OptionChain | None" = field(default=None, repr=False)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -155,11 +179,22 @@ class OptionChain:
         return self.rows.iloc[np.flatnonzero(self.codes == 0)]
 
     def to_frame(self) -> pd.DataFrame:
-        """The rows that are used: `table`, as a copy."""
-        return self.table.copy()
+        """The rows that are used, as a copy: `table`, with times as text.
+
+        They are in UTC, as ISO 8601 has it, for spreadsheets hold no time zones:
+        `read_chain` makes the same chain of the frame, or of an Excel file of it.
+        """
+        frame = self.table.copy()
+        for name in ("quote_time", "expiry_time"):
+            times = frame[name]
+            codes, unique = pd.factorize(times)
+            texts = pd.Series([time.isoformat() for time in unique], dtype="str")
+            written = texts.reindex(codes).set_axis(frame.index)
+            frame[name] = written
+        return frame
 
     @cached_property
-    def _positions(self) -> dict[Slice, np.ndarray]:
+    def positions(self) -> dict[Slice, np.ndarray]:
         """Positions in `rows` of each slice, slices in the order of their expiries."""
         rows = self.rows
         if self._only_slice is not None:
@@ -180,7 +215,13 @@ class OptionChain:
     @property
     def slices(self) -> list[Slice]:
         """Expiry and settlement of each slice, in their order."""
-        return list(self._positions)
+        return list(self.positions)
+
+    @property
+    def label(self) -> str:
+        """The slices as text: "2019-06-21 AM"."""
+        keys = [slice_label(*key) for key in self.slices]
+        return keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
 
     @property
     def underlying(self) -> str | None:
@@ -195,11 +236,30 @@ class OptionChain:
         Raises:
             QuoteError: If there are several slices.
         """
-        first = self.single_slice().table.iloc[0]
-        given = "time_to_expiry" in first and first["time_to_expiry"] > 0.0
-        if given or self.quote_time is None:
-            return float(first["time_to_expiry"])
-        return years_between(self.quote_time, first["expiry_time"])
+        stated = self._first("time_to_expiry")
+        if isinstance(stated, float) and stated > 0.0:
+            return stated
+        return self.dated_time_to_expiry
+
+    @property
+    def dated_time_to_expiry(self) -> float:
+        """Years from quote time to expiry; NaN where there are no dates.
+
+        Raises:
+            QuoteError: If there are several slices.
+        """
+        end = self._first("expiry_time")
+        if self.quote_time is None or not isinstance(end, pd.Timestamp):
+            return np.nan
+        return years_between(self.quote_time, end)
+
+    def _first(self, name: str) -> object:
+        """A value of the first row of a single slice that is used; None if absent."""
+        rows = self.single_slice().rows
+        if name not in rows:
+            return None
+        value = rows[name].iloc[int(np.argmin(self.codes != 0))]
+        return None if pd.isna(value) else value
 
     def single_slice(self) -> "OptionChain":
         """The chain itself, if it has one slice.
@@ -208,13 +268,22 @@ class OptionChain:
             QuoteError: If it has several, naming them, or none.
         """
         self.require_slices()
-        if len(self) != 1:
-            shown = ", ".join(_slice_name(key) for key in self.slices[:3])
-            raise QuoteError(
-                f"{len(self)} slices where one expiry is needed: {shown}, ...; select "
-                "one, as `chain[expiry]` or `chain[expiry, settlement]`"
-            )
-        return self
+        if len(self) == 1:
+            return self
+        keys = self.slices
+        ends = list(dict.fromkeys(key[0] for key in keys))
+        what = "expiries" if isinstance(ends[0], pd.Timestamp) else "times to expiry"
+        shown = ", ".join(slice_label(end, None) for end in ends[:_SHOWN])
+        if len(ends) == 1:
+            what, ends = "settlements", [key[1] for key in keys]  # type: ignore[misc]
+            what += f" ({' and '.join(map(str, ends))})"
+            shown = ", ".join(slice_label(*key) for key in keys[:_SHOWN])
+        more = ", ..." if len(ends) > _SHOWN else ""
+        raise QuoteError(
+            f"{len(keys)} slices where one expiry is needed: {len(ends)} {what} in one "
+            f"table of {len(self.rows):,} rows: {shown}{more}; select one, as "
+            "`chain[expiry]` or `chain[expiry, settlement]` of what `read_chain` gives"
+        )
 
     def require_slices(self) -> None:
         """Raise if there is nothing to fit.
@@ -228,35 +297,108 @@ class OptionChain:
                 "and only a history settles on this chain; choose an earlier quote time"
             )
 
-    def _select(self, key: Slice) -> "OptionChain":
-        positions = self._positions[key]
-        return OptionChain(
-            self.rows.iloc[positions],
-            self.codes[positions],
-            self.quote_time,
-            self.notes,
-            key,
-            self.layout,
+    def knowing(self, terms: MarketTerms, quote_time: object = None) -> "OptionChain":
+        """The chain with what a user knows of its market, and of when it was quoted.
+
+        Examples:
+            >>> from relu_options.market_data import bundled_chain
+            >>> known = bundled_chain().knowing(MarketTerms(rate=0.04))
+            >>> years = known["2025-06-20"].time_to_expiry
+            >>> prepared = ExpiryQuotes.of(known["2025-06-20"])
+            >>> bool(np.isclose(prepared.discount_factor, np.exp(-0.04 * years)))
+            True
+        """
+        rows, codes, stamp, notes = self.rows, self.codes, self.quote_time, self.notes
+        if quote_time is not None:
+            stamp, note = utc_time(quote_time)
+            notes = (*notes, note) if note else notes
+            if rows["expiry"].notna().any():
+                rows = rows.drop(columns="time_to_expiry", errors="ignore")
+            times = pd.Series(stamp, index=rows.index).astype("datetime64[us, UTC]")
+            rows = rows.assign(quote_time=times)
+            ended = (rows["expiry_time"] <= stamp).to_numpy(dtype=bool)
+            codes = np.where((codes == 0) & ended, RULE_CODES["expired"], codes)
+            if codes.all():
+                raise QuoteError(
+                    f"the expiry is not after the quote time, {stamp:%Y-%m-%d %H:%M} "
+                    "UTC; check `quote_time`"
+                )
+        return replace(
+            self,
+            rows=terms.applied(rows, stamp),
+            codes=codes,
+            quote_time=stamp,
+            notes=notes,
+            _only_slice=None if terms.time_to_expiry is not None else self._only_slice,
+            _whole=None,
+        )
+
+    def within(self, limits: TradingLimits) -> "OptionChain":
+        """The chain with what misses limits on trading set aside.
+
+        Raises:
+            QuoteError: If no row says what a limit needs.
+        """
+        codes = self.codes.copy()
+        limit_trading(codes, self.rows, self.quote_time, limits)
+        return replace(self, codes=codes)
+
+    def borrowed_rates(self) -> RateCurve:
+        """The curve of the rates that slices tell, of the chain this is a part of."""
+        return (self if self._whole is None else self._whole)._rates
+
+    @cached_property
+    def _rates(self) -> RateCurve:
+        found = []
+        for one in self:
+            rows, codes = one.rows, one.codes
+            try:
+                terms = SliceTerms.of(
+                    rows,
+                    np.flatnonzero(codes == 0),
+                    time_to_expiry=one.time_to_expiry,
+                    dated=np.nan,
+                )
+                told = own_rate(terms, QuotedRows.of(rows), codes)
+            except (QuoteError, ValueError):
+                continue  # its own preparation says why
+            if told is not None:
+                found.append((terms.time_to_expiry, *told))
+        return RateCurve(*np.array(found).reshape(-1, 3).T)
+
+    def _select(self, *keys: Slice) -> "OptionChain":
+        """The chain of some of its slices."""
+        parts = [self.positions[key] for key in keys]
+        positions = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
+        return replace(
+            self,
+            rows=self.rows.iloc[positions],
+            codes=self.codes[positions],
+            _only_slice=keys[0] if len(keys) == 1 else None,
+            _whole=self if self._whole is None else self._whole,
         )
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self.positions)
 
     def __iter__(self) -> "Iterator[OptionChain]":
-        return (self._select(key) for key in self._positions)
+        return (self._select(key) for key in self.positions)
 
     def __getitem__(self, key: object) -> "OptionChain":
+        if isinstance(key, slice):
+            return self._select(*self._between(key))
+        if isinstance(key, list | np.ndarray | pd.Index):
+            chosen = dict.fromkeys(one for each in key for one in self[each].slices)
+            if not chosen:
+                raise KeyError(f"no expiry is named; {self._nearest(None)}")
+            return self._select(*chosen)
         expiry, settlement = key if isinstance(key, tuple) else (key, None)
-        if isinstance(expiry, float):
-            matches = [one for one in self.slices if _same_time(one[0], expiry)]
-            name = f"{expiry:.6g}"
-        else:
-            date = as_date(expiry)
-            name = f"{date:%Y-%m-%d}"
-            matches = [one for one in self.slices if one[0] == date]
-        if settlement is not None:
-            matches = [one for one in matches if one[1] == settlement]
-            name += f" {settlement}"
+        if isinstance(expiry, str) and re.fullmatch(_PERIOD, expiry):
+            matches = self._between(slice(expiry, expiry))
+            if settlement is not None:
+                matches = [one for one in matches if one[1] == settlement]
+            return self._select(*matches)
+        matches, name = self._matches(expiry, settlement)
         if len(matches) > 1:
             clocks = [str(one[1]) for one in matches]
             choices = " or ".join(f"chain['{name}', '{clock}']" for clock in clocks)
@@ -267,16 +409,85 @@ class OptionChain:
             raise KeyError(f"no slice {name}; {self._nearest(expiry)}")
         return self._select(matches[0])
 
+    def _matches(self, expiry: object, settlement: object) -> tuple[list[Slice], str]:
+        """The slices of a date, or of years to expiry, and what it is called."""
+        if isinstance(expiry, float):
+            matches = [one for one in self.slices if _same_time(one[0], expiry)]
+            name = f"{expiry:.6g}"
+        else:
+            date = self._date(expiry)
+            matches = [one for one in self.slices if one[0] == date]
+            name = f"{date:%Y-%m-%d}"
+        if settlement is not None:
+            matches = [one for one in matches if one[1] == settlement]
+            name += f" {settlement}"
+        return matches, name
+
+    def _date(self, key: object) -> pd.Timestamp:
+        """A key as a date, or an error that says what keys look like."""
+        try:
+            return as_date(key)
+        except QuoteError as error:
+            raise KeyError(
+                f"{key!r} is no expiry: keys are dates such as '2019-06-21', with a "
+                "settlement such as ('2019-06-21', 'AM'), months such as '2019-06', "
+                "slices and lists of these, or years to expiry such as 0.25 where "
+                f"there are no dates; {self._nearest(None)}"
+            ) from error
+
+    def _between(self, period: slice) -> list[Slice]:
+        """The slices from one date, month or time to another, both included."""
+        if period.step is not None:
+            raise KeyError(f"slices of expiries have no step, such as {period.step!r}")
+        ends = [period.start, period.stop]
+        if any(isinstance(end, float) for end in ends):
+            low, high = (
+                limit if end is None else end
+                for end, limit in zip(ends, (-np.inf, np.inf), strict=True)
+            )
+        else:
+            low = pd.Timestamp.min if ends[0] is None else self._first_day(ends[0])
+            high = pd.Timestamp.max if ends[1] is None else self._last_day(ends[1])
+        kind = type(low)
+        chosen = [one for one in self.slices if isinstance(one[0], kind)]
+        chosen = [one for one in chosen if low <= one[0] <= high]  # type: ignore[operator]
+        if not chosen:
+            same = ends[0] == ends[1]
+            name = f"in {ends[0]}" if same else f"from {ends[0]} to {ends[1]}"
+            near = ends[0] if ends[1] is None else ends[1]
+            near = self._first_day(near) if isinstance(near, str) else near
+            raise KeyError(f"no slice {name}; {self._nearest(near)}")
+        return chosen
+
+    def _first_day(self, key: object) -> pd.Timestamp:
+        """The date of a key, the first day of one that is a month or a year."""
+        found = re.fullmatch(_PERIOD, key) if isinstance(key, str) else None
+        if found is None:
+            return self._date(key)
+        return self._date(f"{found[1]}-{found[2] or '01'}-01")
+
+    def _last_day(self, key: object) -> pd.Timestamp:
+        """Likewise the last day."""
+        first = self._first_day(key)
+        found = re.fullmatch(_PERIOD, key) if isinstance(key, str) else None
+        if found is None:
+            return first
+        months = 1 if found[2] else 12
+        return first + pd.DateOffset(months=months) - pd.Timedelta(days=1)
+
     def _nearest(self, expiry: object) -> str:
         """The slices next to one that is not there, for the message."""
         keys = self.slices
         if not keys:
             return "all have expired"
-        target = expiry if isinstance(expiry, float) else as_date(expiry)
+        target = expiry if isinstance(expiry, float) else None
+        if expiry is not None and target is None:
+            target = as_date(expiry)
         if not all(isinstance(one[0], type(target)) for one in keys):
-            return f"slices are {', '.join(_slice_name(one) for one in keys[:3])}, ..."
-        near = sorted(keys, key=lambda one: abs(one[0] - target))[:3]  # type: ignore[operator]
-        return f"the nearest are {', '.join(_slice_name(one) for one in sorted(near))}"
+            shown = ", ".join(slice_label(*one) for one in keys[:_SHOWN])
+            return f"slices are {shown}, ..."
+        near = sorted(keys, key=lambda one: abs(one[0] - target))[:_SHOWN]  # type: ignore[operator]
+        return f"the nearest are {', '.join(slice_label(*one) for one in sorted(near))}"
 
     def report(self) -> ChainReport:
         """What became of every row, and the forward and discount factor of each slice.
@@ -292,36 +503,22 @@ class OptionChain:
             1238 619 {'in_the_money': 619}
         """
         codes = self.codes.copy()
-        lines = []
+        lines: list[dict[str, object]] = []
         notes: dict[str, list[str]] = {}
-        for key, positions in self._positions.items():
-            used = positions[self.codes[positions] == 0]
+        for key, positions in self.positions.items():
+            one = self._select(key)
             line: dict[str, object] = {"rows": len(positions), "problem": None}
             try:
-                prepared = prepare_quotes(self._select(key))
+                prepared = ExpiryQuotes.of(one)
             except QuoteError as error:
-                line["problem"] = str(error)
-                line["used"] = 0
-                codes[used] = RULE_CODES["unusable_slice"]
+                line |= {"problem": str(error), "used": 0}
+                unusable = positions[self.codes[positions] == 0]
+                codes[unusable] = RULE_CODES["unusable_slice"]
             else:
-                codes[used] = prepared.report.codes
-                parity = prepared.parity
-                years = prepared.time_to_expiry
-                line |= {
-                    "used": len(prepared),
-                    "time_to_expiry": years,
-                    "forward": prepared.forward,
-                    "discount_factor": prepared.discount_factor,
-                    "rate": np.log(1.0 / prepared.discount_factor) / years,
-                }
-                if parity is not None:
-                    line |= {
-                        "forward_standard_error": parity.forward_standard_error,
-                        "discount_standard_error": parity.discount_standard_error,
-                        "pairs": parity.pairs,
-                    }
+                codes[positions] = prepared.report.codes
+                line |= _line(prepared)
                 for note in prepared.report.notes:
-                    notes.setdefault(note, []).append(_slice_name(key))
+                    notes.setdefault(note, []).append(one.label)
             lines.append(line)
         slices = pd.DataFrame(
             lines,
@@ -342,7 +539,7 @@ class OptionChain:
             ],
         )
         all_notes = (*self.notes, *_merge_notes(notes, len(self)))
-        report = quote_report(self.rows, codes, all_notes)
+        report = QuoteReport.of(self.rows, codes, all_notes)
         return ChainReport(report, slices, all_notes, self)
 
     def __repr__(self) -> str:
@@ -351,13 +548,9 @@ class OptionChain:
             if self.quote_time is None
             else f" at {self.quote_time:%Y-%m-%d %H:%M} UTC"
         )
-        keys = self.slices
-        span = f"1 slice, {_slice_name(keys[0])}" if keys else "all expired"
-        if len(keys) > 1:
-            span = (
-                f"{len(keys)} slices from {_slice_name(keys[0])} "
-                f"to {_slice_name(keys[-1])}"
-            )
+        span = f"1 slice, {self.label}" if len(self) else "all expired"
+        if len(self) > 1:
+            span = f"{len(self)} slices from {self.label}"
         dropped = int(np.count_nonzero(self.codes))
         bad = f" ({dropped:,} of {len(self.codes):,} rows dropped)" if dropped else ""
         return (
@@ -386,32 +579,23 @@ def _merge_notes(notes: dict[str, list[str]], slices: int) -> list[str]:
     return merged
 
 
-def quote_report(
-    rows: pd.DataFrame, codes: np.ndarray, notes: tuple[str, ...]
-) -> QuoteReport:
-    """The report on canonical rows, given the rule that each falls under."""
-    bid, ask = rows["bid"].to_numpy(), rows["ask"].to_numpy()
-    if not (np.isfinite(bid) & np.isfinite(ask)).any():
-        bid, ask = quoted_without_spread(rows), None
-    types = rows["option_type"]
-    is_call = (types == "call").to_numpy(dtype=bool, na_value=False)
-    return QuoteReport(
-        labels=rows.index,
-        codes=codes,
-        strike=rows["strike"].to_numpy(),
-        bid=bid,
-        ask=ask,
-        is_call=is_call if types.notna().any() else None,
-        notes=notes,
-    )
-
-
-def quoted_without_spread(rows: pd.DataFrame) -> np.ndarray:
-    """Mids, or else implied volatilities, of canonical rows without bids and asks."""
-    for name in ("mid", "implied_volatility"):
-        if name in rows and rows[name].notna().any():
-            return rows[name].to_numpy()
-    return np.full(len(rows), np.nan)
+def _line(prepared: ExpiryQuotes) -> dict[str, object]:
+    """What a report on slices says of one."""
+    years, parity = prepared.time_to_expiry, prepared.parity
+    line: dict[str, object] = {
+        "used": len(prepared),
+        "time_to_expiry": years,
+        "forward": prepared.forward,
+        "discount_factor": prepared.discount_factor,
+        "rate": np.log(1.0 / prepared.discount_factor) / years,
+    }
+    if parity is not None:
+        line |= {
+            "forward_standard_error": parity.forward_standard_error,
+            "discount_standard_error": parity.discount_standard_error,
+            "pairs": parity.pairs,
+        }
+    return line
 
 
 def _slice_order(key: Slice) -> tuple:
@@ -422,12 +606,3 @@ def _slice_order(key: Slice) -> tuple:
 def _same_time(first: object, second: float) -> bool:
     """Whether two times to expiry are one, to the minute."""
     return isinstance(first, float) and abs(first - second) < 1e-6
-
-
-def _slice_name(key: Slice) -> str:
-    """A slice as text: "2019-06-21 AM", "0.25 years"."""
-    expiry, settlement = key
-    if isinstance(expiry, pd.Timestamp):
-        known = isinstance(settlement, str)
-        return f"{expiry:%Y-%m-%d} {settlement}" if known else f"{expiry:%Y-%m-%d}"
-    return f"{expiry:.6g} years"

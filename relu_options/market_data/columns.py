@@ -39,9 +39,10 @@ OPTIONAL_COLUMNS = (
     "time_to_expiry",
     "forward",
     "discount_factor",
+    "dividend_yield",
     "last_trade_time",
 )
-"""Columns that a canonical table has where its source has them."""
+"""Columns that a canonical table has where its source, or its user, has them."""
 
 LAST_PRICES = ("close", "closeprice", "last", "lastprice", "lasttradeprice")
 """Names of prices of whatever time: used where there are no others."""
@@ -217,6 +218,12 @@ _OPTION_TYPES = {
     "p": False,
     "pe": False,
     "pa": False,
+    "1": True,
+    "1.0": True,
+    "-1": False,
+    "-1.0": False,
+    "0": False,
+    "0.0": False,
 }
 
 
@@ -448,12 +455,15 @@ def call_flags(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Which rows are calls, and in which rows that is known.
 
     Args:
-        column: `"call"`/`"put"`, `"C"`/`"P"` in any case, or booleans (true: a call).
+        column: `"call"`/`"put"`, `"C"`/`"P"` in any case, booleans (true: a call), 1
+            and -1, or 1 and 0.
 
     Returns:
         Two boolean arrays; the first is false where the second is.
 
     Examples:
+        >>> call_flags(pd.Series([1, -1]))[0].tolist()
+        [True, False]
         >>> is_call, known = call_flags(pd.Series(["C", "put", "straddle"]))
         >>> is_call.tolist(), known.tolist()
         ([True, False, False], [True, True, False])

@@ -13,9 +13,31 @@ import numpy as np
 
 from relu_options.errors import QuoteError
 
-PRIOR_RATE = 0.02
-PRIOR_RATE_DEVIATION = 0.03
-"""What is believed of a rate before quotes are seen: 2 % a year, give or take 3 %."""
+
+@dataclass(frozen=True)
+class RatePrior:
+    """What is believed of a rate before the pairs of a slice are seen.
+
+    Attributes:
+        rate: Continuous, per year.
+        deviation: By how much it may be off.
+        expiries: From how many other expiries it is borrowed; zero if it is assumed.
+    """
+
+    rate: float = 0.02
+    deviation: float = 0.03
+    expiries: int = 0
+
+    def __str__(self) -> str:
+        if not self.expiries:
+            return f"an assumed rate of {self.rate:.0%} ± {self.deviation:.0%}"
+        return (
+            f"a rate of {self.rate:.2%} ± {self.deviation:.2%}, that of the "
+            f"{self.expiries} expiries of the chain that tell theirs"
+        )
+
+
+ASSUMED = RatePrior()
 
 _REJECTION = 4.685  # Tukey's constant: 95 % efficient on normal errors
 _MAD_TO_DEVIATION = 1.4826
@@ -24,7 +46,9 @@ _SHARED_SKEW = 0.05  # of the half-spread, by which all mids on a side may be of
 _MAX_STEPS = 50
 _SCALE_STEPS = 3  # after which the deviation stays, so that the rest converges
 _LEAST_PAIRS_FOR_SLOPE = 4
-_NOTED_SHRINKAGE = 0.1
+NOTED_SHRINKAGE = 0.1
+"""Share of a discount factor that rests on a prior, above which a report says so."""
+
 _WORST_SCATTER = 0.02  # of the forward: beyond it, the pairs are not of one market
 _WORST_DISCOUNT_ERROR = 0.02
 _DISCOUNT_RANGE = 0.2, 1.2
@@ -44,6 +68,8 @@ class ParityEstimate:
         strike: Shape `(pairs,)`.
         residuals: Shape `(pairs,)`: call minus put at their mids, minus
             `discount_factor * (forward - strike)`, in currency units.
+        assumed: Share of the discount factor that rests on the prior rather than on
+            the pairs.
         notes: What a reader of a report should know.
 
     Examples:
@@ -66,7 +92,13 @@ class ParityEstimate:
     rejected: np.ndarray
     strike: np.ndarray
     residuals: np.ndarray
+    assumed: float = 0.0
     notes: tuple[str, ...] = ()
+
+    @property
+    def tells_discount_factor(self) -> bool:
+        """Whether the pairs, rather than an assumption, tell it."""
+        return self.assumed <= NOTED_SHRINKAGE
 
     def rate(self, time_to_expiry: float) -> float:
         """Continuous rate per year that gives the discount factor over that time."""
@@ -92,6 +124,7 @@ def forward_from_parity(
     time_to_expiry: float | None = None,
     forward: float | None = None,
     discount_factor: float | None = None,
+    prior: RatePrior = ASSUMED,
 ) -> ParityEstimate:
     r"""Forward and discount factor at which calls and puts agree, robustly.
 
@@ -121,6 +154,7 @@ def forward_from_parity(
         time_to_expiry: Years; without it nothing is assumed of the discount factor.
         forward: If known, in currency units; then only the discount factor is implied.
         discount_factor: If known; then only the forward is implied.
+        prior: The rate to fill in, if not 2 % ± 3 %.
 
     Returns:
         The estimate with its standard errors. They count the scatter of the mids, and a
@@ -153,23 +187,23 @@ def forward_from_parity(
             f"too few strikes have both a call and a put quoted ({pairs}) to imply "
             "the forward; pass `forward=`, or quotes of both"
         )
-    prior, prior_variance = 1.0, np.inf
+    guess, prior_variance = 1.0, np.inf
     if time_to_expiry is not None:
-        prior = float(np.exp(-PRIOR_RATE * time_to_expiry))
-        prior_variance = (PRIOR_RATE_DEVIATION * time_to_expiry) ** 2
+        guess = float(np.exp(-prior.rate * time_to_expiry))
+        prior_variance = (prior.deviation * time_to_expiry) ** 2
     order = np.argsort(strike)
     k = strike[order]
     y = 0.5 * (call_bid + call_ask - put_bid - put_ask)[order]
     s = _scale(call_bid, call_ask, put_bid, put_ask)[order]
     line = _robust_line(
-        k, y, s, zero=forward, slope=discount_factor, guessed_slope=prior
+        k, y, s, zero=forward, slope=discount_factor, guessed_slope=guess
     )
     shrinkage = 0.0
     if discount_factor is None:
         shrinkage = 1.0 / (1.0 + prior_variance / line.slope_variance)
         if np.isinf(line.slope_variance):
             shrinkage = 1.0
-        line = line.with_slope(line.slope + shrinkage * (prior - line.slope))
+        line = line.with_slope(line.slope + shrinkage * (guess - line.slope))
     variance = prior_variance if shrinkage == 1.0 else line.slope_variance
     if shrinkage < 1.0:
         variance *= 1.0 - shrinkage
@@ -180,8 +214,7 @@ def forward_from_parity(
         raise QuoteError(
             f"{pairs} pairs between strikes {k[0]:.10g} and {k[-1]:.10g} do not tell "
             f"the discount factor ({line.slope:.4f} ± {discount_error:.4f}); pass "
-            "`discount_factor=`, or `time_to_expiry=` to assume a rate of "
-            f"{PRIOR_RATE:.0%} ± {PRIOR_RATE_DEVIATION:.0%}"
+            f"`discount_factor=`, or `time_to_expiry=` for {prior}"
         )
     rejected = k[line.weights == 0.0]
     return ParityEstimate(
@@ -193,7 +226,8 @@ def forward_from_parity(
         rejected=rejected,
         strike=k,
         residuals=residuals,
-        notes=_notes(shrinkage, rejected, pairs),
+        assumed=shrinkage,
+        notes=_notes(shrinkage, prior, rejected, pairs),
     )
 
 
@@ -310,14 +344,15 @@ def _check_line(line: _Line, residuals: np.ndarray, s: np.ndarray) -> None:
         )
 
 
-def _notes(shrinkage: float, rejected: np.ndarray, pairs: int) -> tuple[str, ...]:
+def _notes(
+    shrinkage: float, prior: RatePrior, rejected: np.ndarray, pairs: int
+) -> tuple[str, ...]:
     """What a reader of a report should know."""
     notes = []
-    if shrinkage > _NOTED_SHRINKAGE:
+    if shrinkage > NOTED_SHRINKAGE:
         notes.append(
             "the pairs hardly tell the discount factor: it rests by "
-            f"{shrinkage:.0%} on an assumed rate of {PRIOR_RATE:.0%} ± "
-            f"{PRIOR_RATE_DEVIATION:.0%}; pass `discount_factor=` if you know it"
+            f"{shrinkage:.0%} on {prior}; pass `discount_factor=` if you know it"
         )
     if len(rejected):
         shown = ", ".join(f"{strike:.10g}" for strike in rejected[:3])

@@ -1,32 +1,23 @@
 """From a file, a folder or a table to option chains."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 
-from relu_options.errors import QuoteError
+from relu_options.errors import QuoteError, refuse
 from relu_options.market_data import vendors as vendors  # registers the layouts
 from relu_options.market_data.canonical import CanonicalTable, canonical_table
-from relu_options.market_data.chain import (
-    OptionChain,
-    quote_report,
-    quoted_without_spread,
-)
-from relu_options.market_data.cleaning import (
-    PLACEHOLDER_BELOW,
-    QuoteReport,
-    contradicting_rows,
-    duplicated_rows,
-    mark,
-    quote_faults,
-)
+from relu_options.market_data.chain import OptionChain
+from relu_options.market_data.cleaning import QuoteReport, clean_rows, nothing_left
 from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
-from relu_options.market_data.freshness import Trading, TradingLimits
+from relu_options.market_data.expiry_quotes import ExpiryQuotes
+from relu_options.market_data.freshness import TradingLimits
 from relu_options.market_data.layouts import LayoutRows, find_layout, read_layout
+from relu_options.market_data.rates import ByExpiry, MarketTerms, at_odds
 from relu_options.market_data.selection import (
     Selection,
     Wanted,
@@ -36,15 +27,47 @@ from relu_options.market_data.selection import (
 )
 from relu_options.market_data.sources import (
     FileGroup,
+    Readable,
     folder_groups,
+    is_readable,
     open_source,
     path_date,
 )
 from relu_options.market_data.units import PriceUnit, Units, VolatilityUnit
 
+Quotes: TypeAlias = Readable | OptionChain
+"""What `read_chain` reads, or has read."""
+
+
+class Reading(TypedDict, total=False):
+    """How a source is read, and what is known of it: the arguments of `read_chain`.
+
+    Every function that takes quotes takes them.
+    """
+
+    quote_time: object
+    date: object
+    underlying: str | None
+    expiry: object
+    columns: Mapping[str, Hashable] | None
+    layout: str | None
+    spot: float | None
+    forward: ByExpiry | None
+    discount_factor: ByExpiry | None
+    rate: ByExpiry | None
+    dividend_yield: ByExpiry | None
+    time_to_expiry: float | None
+    multiplier: float | None
+    strike_scale: float | None
+    price_unit: PriceUnit
+    volatility_unit: VolatilityUnit
+    max_age: float | None
+    min_volume: float | None
+    min_open_interest: float | None
+
 
 def read_chain(
-    source: str | Path | pd.DataFrame | object,
+    source: Quotes,
     *,
     quote_time: object = None,
     date: object = None,
@@ -52,7 +75,12 @@ def read_chain(
     expiry: object = None,
     columns: Mapping[str, Hashable] | None = None,
     layout: str | None = None,
-    underlying_price: float | None = None,
+    spot: float | None = None,
+    forward: ByExpiry | None = None,
+    discount_factor: ByExpiry | None = None,
+    rate: ByExpiry | None = None,
+    dividend_yield: ByExpiry | None = None,
+    time_to_expiry: float | None = None,
     multiplier: float | None = None,
     strike_scale: float | None = None,
     price_unit: PriceUnit = "auto",
@@ -72,15 +100,18 @@ def read_chain(
     contracts. A bid of zero is a quote; a missing bid or ask is unknown. Contract
     symbols win over columns that disagree with them, and their roots tell AM- from
     PM-settled contracts, European from American ones. What is assumed of units and
-    times is noted in the report, and can be overridden here.
+    times is noted in the report, and can be overridden here. What is known of the
+    market wins over the source, and over what put-call parity implies.
 
     A chain all of which has expired within a day before its quotes is one without
     slices: nothing can be fitted to it, but a history settles on it.
 
     Args:
-        source: A file (CSV, also gzipped or zipped, Parquet, JSON), a folder of them, a
-            DataFrame, which is not modified and whose index is kept, or what yfinance's
-            `Ticker.option_chain` returns, also a list of these.
+        source: A file (CSV, also gzipped or zipped, Parquet, JSON, Excel), a folder of
+            them, a table (pandas, Polars, Arrow, a relation of DuckDB, a dict of
+            columns), which is not modified and whose index is kept, or what yfinance's
+            `Ticker.option_chain` returns, also a list of these; or a chain, which is
+            given what is known.
         quote_time: When the quotes were taken; needed where the source does not say.
             Without a time zone it is the market's time (New York's, unless the layout
             says otherwise), and a date alone is its close: a download on Saturday 18
@@ -90,8 +121,16 @@ def read_chain(
         expiry: The expiry, for a table of one expiry that does not say it.
         columns: Names of columns that are not found: `{"strike": "K_usd"}`.
         layout: A layout's name, if it is not to be recognised.
-        underlying_price: Price of the underlying in currency units, where the table has
-            none: prices in a coin are converted with it.
+        spot: Price of the underlying in currency units: prices in a coin are converted
+            with it.
+        forward: Forward price of the underlying, in currency units: a number, or a
+            Series or dict by expiry. Keys are dates, (date, "AM") where two contracts
+            of a date differ, or years where there are no dates.
+        discount_factor: Price today of one unit of currency paid at expiry; likewise.
+        rate: Continuous, per year, instead of a discount factor; likewise.
+        dividend_yield: Continuous, per year; likewise. With the spot it makes the
+            forward, where none is given.
+        time_to_expiry: Years, for quotes of one expiry.
         multiplier: Units of the underlying in a contract. Without it that of the table,
             or else 100 for contracts listed in the US and what is known of others;
             a backtest asks for it where nothing tells.
@@ -115,7 +154,8 @@ def read_chain(
             there are several quote dates or underlyings and none is chosen.
         FileNotFoundError: If there is no such file.
         TypeError: If `source` is none of these.
-        ValueError: If there is no such layout or unit.
+        ValueError: If there is no such layout or unit, what is known makes no sense,
+            or an argument has no effect on a chain.
 
     Examples:
         >>> quotes = pd.DataFrame({"expiration": "2019-06-21", "right": ["C", "C", "P"],
@@ -128,26 +168,214 @@ def read_chain(
         0  2800.0        call  90.2  91.0
         1  2900.0        call  26.0  26.3
     """
-    units = Units(
-        strike_scale, price_unit, volatility_unit, underlying_price, multiplier
-    )
-    limits = TradingLimits(max_age, min_volume, min_open_interest)
-    group = _one_group(source, date)
-    source_table = _open(
-        group,
-        columns,
-        layout,
+    how = _Reader(
+        wanted=Wanted(quote_time=quote_time, date=date, underlying=underlying),
         expiry=expiry,
-        underlying=underlying,
-        units=units,
-        limits=limits,
+        columns=columns,
+        layout=layout,
+        units=Units(strike_scale, price_unit, volatility_unit, multiplier),
+        known=MarketTerms(
+            forward, discount_factor, rate, dividend_yield, spot, time_to_expiry
+        ),
+        limits=TradingLimits(max_age, min_volume, min_open_interest),
     )
-    wanted = source_table.wanted(quote_time, date, underlying)
-    table = source_table.canonical.table
-    chosen = select_one(table, wanted)
-    splits = split_notes(table, wanted.timezone)
-    chosen = replace(chosen, notes=(*chosen.notes, *splits))
-    return source_table.chain(chosen)
+    return how.one(source)[0]
+
+
+def prepare_quotes(
+    quotes: Quotes,
+    *,
+    on_bad_quotes: Literal["drop", "raise"] = "drop",
+    **reading: Unpack[Reading],
+) -> ExpiryQuotes:
+    """Clean the quotes of one expiry and choose one per strike, out of the money.
+
+    It is `read_chain`, of whose chain there must be one slice, followed by the choice
+    of quotes. A table needs a strike; bid and ask, or else a mid, or else an implied
+    volatility; call or put; and, where not given as arguments, expiry and quote time or
+    a time to expiry. A forward or discount factor that is neither given nor in the
+    table is implied by put-call parity. Bids and asks win over mids, and prices over
+    volatilities: a vendor's volatility, or a last trade, is never used beside a quote.
+
+    Puts are used below the forward and calls at and above it. A strike that is quoted
+    in the money only is kept, its quotes turned by parity into those of the
+    out-of-the-money option. A bid of zero is a quote; a missing bid or ask is unknown,
+    and its row dropped.
+
+    Where last trades are known, a quote that contradicts neighbours which traded a day
+    or more after it, beyond its spread, is stale and set aside. A quote in the money
+    without an out-of-the-money one is used only if its spread is no wider than its
+    neighbours', and with the standard error that parity adds. See
+    `relu_options.market_data.freshness`.
+
+    A slice whose pairs do not tell its discount factor borrows the rate of the other
+    slices of its chain, one smooth curve through all that tell theirs; where none does,
+    2 % is assumed. The report says which.
+
+    American options are worth more than European ones by the right to exercise early,
+    which is least out of the money: only such quotes are used. Parity then tells the
+    forward, from the pairs within a quarter of a deviation of the money, but not the
+    discount factor (its slope holds the right too): it is borrowed or assumed unless
+    given.
+
+    Args:
+        quotes: What `read_chain` reads, of one expiry; or a chain with one slice. It is
+            not modified.
+        on_bad_quotes: "drop" drops bad rows and reports them; "raise" raises instead.
+        **reading: The arguments of `read_chain`: `forward` and `discount_factor`,
+            `time_to_expiry` and `quote_time`, `columns` and so on. With a forward given
+            and too few pairs to imply it, the discount factor is taken as one, and
+            noted.
+
+    Returns:
+        The quotes as arrays, with a report on every row of the table.
+
+    Raises:
+        QuoteError: If a column is missing, the table has no rows or more than one
+            expiry, the expiry is not after the quote time, the forward cannot be
+            implied, fewer than three strikes can be used, or a limit is set on what the
+            table does not say; and, with `on_bad_quotes="raise"`, if any row is bad.
+            The message names rows.
+        TypeError: If `quotes` is nothing that can be read.
+        ValueError: If a number given is not positive, or makes no sense: a time to
+            expiry of 365 "years", a discount factor that implies 500 % a year.
+
+    Examples:
+        >>> quotes = pd.DataFrame({"K": [80.0, 90.0, 100.0, 110.0, 110.0, 120.0],
+        ...                        "right": ["P", "P", "C", "C", "P", "C"],
+        ...                        "bid": [0.0, 1.0, 4.0, 0.9, 9.6, 0.1],
+        ...                        "ask": [0.1, 1.2, 4.2, 1.1, 9.9, 0.0]})
+        >>> prepared = prepare_quotes(quotes, forward=101.0, discount_factor=0.99,
+        ...                           time_to_expiry=0.25)
+        >>> print(prepared.to_frame())
+           strike option_type   bid   ask   mid
+        0    80.0         put  0.00  0.10  0.05
+        1    90.0         put  1.00  1.20  1.10
+        2   100.0         put  3.01  3.21  3.11
+        3   110.0        call  0.90  1.10  1.00
+        >>> prepared.report
+        6 rows in, 4 used
+          dropped 1: bid above ask: 5: call 120 (0.1 / 0)
+          set aside 1: in the money, at a strike whose out-of-the-money quote is used
+    """
+    if on_bad_quotes not in ("drop", "raise"):
+        raise ValueError(
+            f'`on_bad_quotes` must be "drop" or "raise", not {on_bad_quotes!r}'
+        )
+    chain, source = _Reader.asked(reading).one(quotes)
+    found = ExpiryQuotes.of(chain, on_bad_quotes=on_bad_quotes, source=source)
+    if isinstance(quotes, OptionChain):
+        return found
+    report = replace(found.report, notes=(*chain.notes, *found.report.notes))
+    return replace(found, report=report)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSlices:
+    """The slices of whatever quotes were given.
+
+    Attributes:
+        quotes: Those that can be used, in the order given.
+        chains: The chain of each; None where quotes were prepared before.
+        rows: All rows of each chain, the user's own if asked for; likewise.
+        skipped: The others by their labels, each with the reason.
+        chain: The one chain that was read, if it was one.
+    """
+
+    quotes: list[ExpiryQuotes] = field(default_factory=list)
+    chains: list[OptionChain | None] = field(default_factory=list)
+    rows: list[pd.DataFrame | None] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    chain: OptionChain | None = None
+
+    def require_any(self) -> None:
+        """Raise `QuoteError` if no slice can be used, saying why."""
+        if self.quotes:
+            return
+        reasons = [f"{name}: {why}" for name, why in list(self.skipped.items())[:3]]
+        raise QuoteError(
+            f"none of {len(self.skipped)} slices can be prepared: "
+            f"{'; '.join(reasons)}; see `chain.report()`"
+            if reasons
+            else "no quotes: there are no expiries"
+        )
+
+
+def prepare_slices(
+    quotes: Quotes | ExpiryQuotes | Iterable[Quotes | ExpiryQuotes],
+    *,
+    as_given: bool = False,
+    **reading: Unpack[Reading],
+) -> PreparedSlices:
+    """Prepare every slice of whatever quotes are given, by `ExpiryQuotes.of`.
+
+    Args:
+        quotes: What `read_chain` reads, prepared quotes, or several of these.
+        as_given: Whether `ExpiryQuotes.table` is to have the user's own rows, where
+            there is a table of them, rather than canonical ones.
+        **reading: The arguments of `read_chain`.
+
+    Raises:
+        QuoteError: If a source cannot be read.
+        TypeError: If it is nothing that can be read.
+        ValueError: If an argument has no effect: prepared quotes have been read.
+
+    Examples:
+        >>> from relu_options.market_data import bundled_chain
+        >>> prepared = prepare_slices(bundled_chain())
+        >>> len(prepared.quotes), prepared.skipped
+        (8, {})
+    """
+    found = PreparedSlices()
+    if isinstance(quotes, OptionChain) or is_readable(quotes):
+        chain, source = _Reader.asked(reading).one(quotes)
+        _add_slices(found, chain, source if as_given else None)
+        return replace(found, chain=chain)
+    several = [quotes] if isinstance(quotes, ExpiryQuotes) else quotes
+    if not isinstance(several, Iterable):
+        raise TypeError(_not_readable(quotes))
+    for position, one in enumerate(several):
+        if isinstance(one, ExpiryQuotes):
+            refuse("the quotes are prepared; pass it to `prepare_quotes`", **reading)
+            found.quotes.append(one)
+            found.chains.append(None)
+            found.rows.append(None)
+            continue
+        try:
+            chain, source = _Reader.asked(reading).one(one)
+        except QuoteError as error:
+            found.skipped[f"table {position}"] = str(error)
+        else:
+            _add_slices(found, chain, source if as_given else None)
+    return found
+
+
+def _add_slices(
+    found: PreparedSlices,
+    chain: OptionChain,
+    source: tuple[pd.DataFrame, np.ndarray] | None,
+) -> None:
+    """Add the slices of a chain, in place."""
+    chain.require_slices()
+    for one, positions in zip(chain, chain.positions.values(), strict=True):
+        own = None if source is None else (source[0], source[1][positions])
+        try:
+            quotes = ExpiryQuotes.of(one, source=own)
+        except QuoteError as error:
+            found.skipped[one.label] = str(error)
+        else:
+            found.quotes.append(quotes)
+            found.chains.append(one)
+            found.rows.append(one.rows if own is None else own[0].iloc[own[1]])
+
+
+def _not_readable(source: object) -> str:
+    """The message on what no chain is read from."""
+    return (
+        "a chain is read from a path or a DataFrame, not "
+        f"{type(source).__name__}; or from a Polars, Arrow or DuckDB table, a dict of "
+        "columns, or what yfinance's `option_chain` returns"
+    )
 
 
 class ChainReader(Iterator[OptionChain]):
@@ -172,22 +400,10 @@ class ChainReader(Iterator[OptionChain]):
 
 
 def read_chains(
-    source: str | Path | pd.DataFrame | object,
+    source: Readable,
     *,
     on_error: Literal["raise", "skip"] = "raise",
-    underlying: str | None = None,
-    quote_time: object = None,
-    expiry: object = None,
-    columns: Mapping[str, Hashable] | None = None,
-    layout: str | None = None,
-    underlying_price: float | None = None,
-    multiplier: float | None = None,
-    strike_scale: float | None = None,
-    price_unit: PriceUnit = "auto",
-    volatility_unit: VolatilityUnit = "auto",
-    max_age: float | None = None,
-    min_volume: float | None = None,
-    min_open_interest: float | None = None,
+    **reading: Unpack[Reading],
 ) -> ChainReader:
     """Read all chains of a source: one for each quote date and underlying.
 
@@ -198,19 +414,8 @@ def read_chains(
         source: As in `read_chain`.
         on_error: What to do where a date of several, or the files of one, cannot be
             read: "raise", or "skip" and keep the reason.
-        underlying: The one underlying to read, if not all.
-        quote_time: As in `read_chain`, for a source that states no quote time.
-        expiry: As in `read_chain`.
-        columns: As in `read_chain`.
-        layout: As in `read_chain`.
-        underlying_price: As in `read_chain`.
-        multiplier: As in `read_chain`.
-        strike_scale: As in `read_chain`.
-        price_unit: As in `read_chain`.
-        volatility_unit: As in `read_chain`.
-        max_age: As in `read_chain`.
-        min_volume: As in `read_chain`.
-        min_open_interest: As in `read_chain`.
+        **reading: As in `read_chain`, but for a date: `underlying`, the one to read if
+            not all; `quote_time`, for a source that states none; and so on.
 
     Returns:
         An iterator over the chains, in the order of their dates within a file; its
@@ -240,28 +445,14 @@ def read_chains(
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f'`on_error` must be "raise" or "skip", not {on_error!r}')
-    units = Units(
-        strike_scale, price_unit, volatility_unit, underlying_price, multiplier
-    )
-    limits = TradingLimits(max_age, min_volume, min_open_interest)
+    refuse("all dates are read; use `read_chain` for one", date=reading.get("date"))
+    how = _Reader.asked(reading)
     groups = _groups(source)
-
-    def read(group: Any) -> _SourceTable:
-        return _open(
-            group,
-            columns,
-            layout,
-            expiry=expiry,
-            underlying=underlying,
-            units=units,
-            limits=limits,
-        )
-
     skipped: dict[str, str] = {}
 
     def chains() -> Iterator[OptionChain]:
         found = 0
-        for label, chain in _chains_of(groups, read, quote_time, underlying):
+        for label, chain in how.all(groups):
             if isinstance(chain, OptionChain):
                 found += 1
                 yield chain
@@ -281,32 +472,137 @@ def read_chains(
             )
         if not found:  # as of no date
             raise QuoteError(
-                f"no options on {underlying!r}; without `underlying=` all are read"
+                f"no options on {how.wanted.underlying!r}; without `underlying=` all are read"
             )
 
     return ChainReader(chains(), skipped)
 
 
-def _chains_of(
-    groups: list[Any],
-    read: Callable[[Any], "_SourceTable"],
-    quote_time: object,
-    underlying: str | None,
-) -> Iterator[tuple[str, OptionChain | QuoteError]]:
-    """Labels, and chains or why there is none; without a label, of a whole source."""
-    for group in groups:
-        try:
-            table = read(group)
-            wanted = table.wanted(quote_time, None, underlying)
-            choices = list(select_all(table.canonical.table, wanted))
-        except QuoteError as error:
-            yield (group.label if isinstance(group, FileGroup) else ""), error
-            continue
-        for label, chosen in choices:
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """What a user says of a source, and of the chain wanted from it.
+
+    Attributes:
+        wanted: Which rows, and when they were quoted.
+        expiry: Of rows that have none.
+        columns: Names of columns that are not found.
+        layout: A layout's name.
+        units: What is said of units.
+        known: What is known of the market.
+        limits: What is asked of a contract's trading.
+    """
+
+    wanted: Wanted
+    expiry: object
+    columns: Mapping[str, Hashable] | None
+    layout: str | None
+    units: Units
+    known: MarketTerms
+    limits: TradingLimits
+
+    @classmethod
+    def asked(cls, reading: Mapping[str, Any]) -> "_Reader":
+        """From the arguments of `read_chain` that are given.
+
+        Raises:
+            TypeError: If there are others.
+        """
+        unknown = reading.keys() - Reading.__annotations__.keys()
+        if unknown:
+            raise TypeError(
+                f"unknown arguments {sorted(unknown)}; those of `read_chain` are "
+                f"{sorted(Reading.__annotations__)}"
+            )
+
+        def pick(kind: Callable, *names: str) -> Any:
+            return kind(**{name: reading[name] for name in names if name in reading})
+
+        return cls(
+            wanted=pick(Wanted, "quote_time", "date", "underlying"),
+            expiry=reading.get("expiry"),
+            columns=reading.get("columns"),
+            layout=reading.get("layout"),
+            units=pick(Units, *Units.__annotations__),
+            known=pick(MarketTerms, *MarketTerms.__annotations__),
+            limits=pick(TradingLimits, *TradingLimits.__annotations__),
+        )
+
+    def one(
+        self, source: Any
+    ) -> tuple[OptionChain, tuple[pd.DataFrame, np.ndarray] | None]:
+        """The one chain of a source; of a table, also it and the place of each row."""
+        if isinstance(source, OptionChain):
+            return self._known_of(source), None
+        if not is_readable(source):
+            raise TypeError(_not_readable(source))
+        table = self.open(_one_group(source, self.wanted.date))
+        wanted = table.wanted(self.wanted)
+        chosen = select_one(table.canonical.table, wanted)
+        splits = split_notes(table.canonical.table, wanted.timezone)
+        chosen = replace(chosen, notes=(*chosen.notes, *splits))
+        own = None if table.own is None else (table.own, chosen.positions)
+        return table.chain(chosen), own
+
+    def all(self, groups: list[Any]) -> Iterator[tuple[str, OptionChain | QuoteError]]:
+        """Labels, and chains or why there is none; unlabelled, of a whole source."""
+        for group in groups:
             try:
-                yield label, table.chain(chosen)
+                table = self.open(group)
+                wanted = table.wanted(self.wanted)
+                choices = list(select_all(table.canonical.table, wanted))
             except QuoteError as error:
-                yield label, error
+                yield (group.label if isinstance(group, FileGroup) else ""), error
+                continue
+            for label, chosen in choices:
+                try:
+                    yield label, table.chain(chosen)
+                except QuoteError as error:
+                    yield label, error
+
+    def _known_of(self, chain: OptionChain) -> OptionChain:
+        """A chain that was read, with what is known."""
+        units = self.units
+        refuse(
+            "the chain has been read; pass it to `read_chain` with the source",
+            date=self.wanted.date,
+            underlying=self.wanted.underlying,
+            expiry=self.expiry,
+            columns=self.columns,
+            layout=self.layout,
+            strike_scale=units.strike_scale,
+            multiplier=units.multiplier,
+            price_unit=None if units.price_unit == "auto" else units.price_unit,
+            volatility_unit=None
+            if units.volatility_unit == "auto"
+            else units.volatility_unit,
+        )
+        if not self.known.is_empty or self.wanted.quote_time is not None:
+            chain = chain.knowing(self.known, self.wanted.quote_time)
+        return chain.within(self.limits) if self.limits else chain
+
+    def open(self, group: Any) -> "_SourceTable":
+        """All rows of a file, a table, or the files of one date."""
+        own = None
+        if isinstance(group, FileGroup):
+            read, name = _read_files(group.paths, self.columns, self.layout)
+            date = group.date
+        else:
+            opened = open_source(group, self.columns)
+            found = find_layout(opened, self.layout)
+            read, name = read_layout(found, opened), found.name
+            date, own = path_date(opened.path), opened.table
+            if opened.path is not None or not read.rows.index.equals(own.index):  # type: ignore[union-attr]
+                own = None
+        canonical = canonical_table(
+            read,
+            expiry=self.expiry,
+            underlying=self.wanted.underlying,
+            units=self.units,
+            known=self.known,
+        )
+        if own is not None:  # what the user does to it later must not change the result
+            own = own.copy(deep=not _COPIES_ON_WRITE)
+        return _SourceTable(canonical, read, name, date, self, own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,23 +614,21 @@ class _SourceTable:
         read: What the layout made of the source.
         layout: Its name.
         date: The date in the names of the files.
-        limits: What is asked of a contract's trading.
+        how: How it was read.
+        own: The user's own table, if there is one of the same rows.
     """
 
     canonical: CanonicalTable
     read: LayoutRows
     layout: str
     date: pd.Timestamp | None
-    limits: TradingLimits
+    how: _Reader
+    own: pd.DataFrame | None
 
-    def wanted(
-        self, quote_time: object, date: object, underlying: str | None
-    ) -> Wanted:
+    def wanted(self, asked: Wanted) -> Wanted:
         """What a user asks for, beside what the source implies."""
-        return Wanted(
-            quote_time=quote_time,
-            date=date,
-            underlying=underlying,
+        return replace(
+            asked,
             path_date=self.date,
             inferred=self.read.inferred,
             timezone=self.read.timezone,
@@ -342,34 +636,42 @@ class _SourceTable:
 
     def chain(self, chosen: Selection) -> OptionChain:
         """A chain of the rows chosen, each with the rule that it falls under."""
-        rows = self.canonical.table.iloc[chosen.positions]
+        canonical, known = self.canonical, self.how.known
+        rows = canonical.table.iloc[chosen.positions]
         if chosen.quote_time is not None:
             stamp = pd.Series(chosen.quote_time, index=rows.index)
             rows = rows.assign(quote_time=stamp.astype("datetime64[us, UTC]"))
-        if chosen.restamped and rows["expiry"].notna().any():
+        dated = rows["expiry"].notna().any()
+        if chosen.restamped and dated and known.time_to_expiry is None:
             rows = rows.drop(columns="time_to_expiry", errors="ignore")
-        ended = _has_ended(rows, chosen.quote_time)
-        codes, found = _row_faults(
+        rows = known.applied(rows, chosen.quote_time)
+        codes, found = clean_rows(
             rows,
             chosen.quote_time,
-            ended=ended,
-            nonstandard=self.canonical.nonstandard[chosen.positions],
+            nonstandard=canonical.nonstandard[chosen.positions],
             superseded=chosen.superseded,
+            limits=self.how.limits,
             limits=self.limits,
         )
         weekend = _weekend_note(rows, chosen)
-        notes = (*self.canonical.notes, *chosen.notes, *weekend, *found)
-        if ended:
+        notes = (*canonical.notes, *chosen.notes, *weekend, *found)
+        if _has_ended(rows, chosen.quote_time):
             notes = (*notes, "all has expired: a history settles on this chain")
         elif codes.all():
-            raise QuoteError(_nothing_left(quote_report(rows, codes, notes)))
-        return OptionChain(
+            report = QuoteReport.of(rows, codes, notes)
+            raise QuoteError(nothing_left(rows, report, chosen.quote_time))
+        chain = OptionChain(
             rows=rows,
             codes=codes,
             quote_time=chosen.quote_time,
             notes=notes,
             layout=self.layout,
+            strange_types=canonical.strange_types,
+            expiry_given=self.how.expiry is not None,
         )
+        if canonical.stated_years is not None:
+            _check_stated(chain, canonical.stated_years[chosen.positions])
+        return chain
 
 
 def _has_ended(rows: pd.DataFrame, quote_time: pd.Timestamp | None) -> bool:
@@ -380,12 +682,18 @@ def _has_ended(rows: pd.DataFrame, quote_time: pd.Timestamp | None) -> bool:
     return bool(ends.max() <= quote_time < ends.max() + pd.Timedelta(days=1))
 
 
-def _nothing_left(report: QuoteReport) -> str:
-    """The message where every row falls under a rule."""
-    text = f"no row can be used: {report.in_one_line()}"
-    if report.counts.get("no_quote", 0) > 0.5 * report.rows_in:
-        text += "; quotes are empty outside of trading hours"
-    return text
+def _check_stated(chain: OptionChain, stated: np.ndarray) -> None:
+    """Raise if rows state another time to expiry than the expiry that was given."""
+    stated = stated[(chain.codes == 0) & np.isfinite(stated)]
+    if len(chain) != 1 or not len(stated):
+        return
+    told, given = float(np.median(stated)), chain.time_to_expiry
+    if at_odds(told, given):
+        raise QuoteError(
+            f"the quotes contradict the expiry given: they state {365.0 * told:.0f} "
+            f"days to expiry, where {chain.label} is {365.0 * given:.0f} days away; "
+            "check `expiry=` and `quote_time=`"
+        )
 
 
 def _groups(source: object) -> list[Any]:
@@ -417,32 +725,6 @@ def _one_group(source: object, date: object) -> Any:
         f"{len(groups)} dates in {source}: {shown}{more}; choose one with `date=`, or "
         "read all with `read_chains`"
     )
-
-
-def _open(
-    group: Any,
-    columns: Mapping[str, Hashable] | None,
-    layout: str | None,
-    *,
-    expiry: object,
-    underlying: str | None,
-    units: Units,
-    limits: TradingLimits,
-) -> _SourceTable:
-    """All rows of a file, a table, or the files of one date."""
-    if isinstance(group, FileGroup):
-        read, name = _read_files(group.paths, columns, layout)
-        date = group.date
-    else:
-        opened = open_source(group, columns)
-        found = find_layout(opened, layout)
-        read, name, date = (
-            read_layout(found, opened),
-            found.name,
-            path_date(opened.path),
-        )
-    canonical = canonical_table(read, expiry=expiry, underlying=underlying, units=units)
-    return _SourceTable(canonical, read, name, date, limits)
 
 
 def _read_files(
@@ -493,111 +775,4 @@ def _weekend_note(rows: pd.DataFrame, chosen: Selection) -> list[str]:
     ]
 
 
-def _row_faults(
-    rows: pd.DataFrame,
-    quote_time: pd.Timestamp | None,
-    *,
-    ended: bool,
-    nonstandard: np.ndarray,
-    superseded: np.ndarray,
-    limits: TradingLimits,
-) -> tuple[np.ndarray, list[str]]:
-    """The rule that each canonical row falls under, 0 where it is used, and notes."""
-    bid, ask = rows["bid"].to_numpy(), rows["ask"].to_numpy()
-    has_spreads = bool((np.isfinite(bid) & np.isfinite(ask)).any())
-    types_known = rows["option_type"].notna().to_numpy()
-    are_volatilities = False
-    if not has_spreads:
-        bid = ask = quoted_without_spread(rows)
-        are_volatilities = "mid" not in rows or not rows["mid"].notna().any()
-        if not (ended or np.isfinite(bid).any()):
-            raise QuoteError(
-                "quotes need columns 'bid' and 'ask', or 'mid', or "
-                "'implied_volatility', with values; name them with `columns=`"
-            )
-    codes = np.zeros(len(rows), dtype=np.int64)
-    mark(codes, superseded, "superseded")
-    mark(codes, nonstandard, "nonstandard_contract")
-    faults = quote_faults(
-        strike=rows["strike"].to_numpy(),
-        bid=bid,
-        ask=ask,
-        type_known=types_known if types_known.any() and has_spreads else None,
-    )
-    codes = np.where(codes == 0, faults, codes)
-    if are_volatilities:
-        mark(codes, bid < PLACEHOLDER_BELOW, "placeholder_volatility")
-    if limits:
-        old, thin = limits.missed(Trading.of(rows, quote_time))
-        mark(codes, old, "too_old")
-        mark(codes, thin, "thin")
-    dated = rows["expiry"].notna().to_numpy()
-    if dated.any():
-        mark(codes, ~dated, "missing_expiry")
-        if quote_time is not None:
-            ends = rows["expiry_time"]
-            mark(codes, (ends <= quote_time).to_numpy(dtype=bool), "expired")
-        times = rows["expiry_time"].astype("int64").to_numpy()
-    else:
-        times = rows["time_to_expiry"].to_numpy()
-        mark(codes, np.isnan(times), "missing_expiry")
-        mark(codes, times <= 0.0, "expired")
-    is_call = (rows["option_type"] == "call").to_numpy(dtype=bool, na_value=False)
-    contract = np.stack([times, rows["strike"].to_numpy(), is_call], axis=1)
-    _, keys = np.unique(contract, axis=0, return_inverse=True)
-    keys = keys.ravel()
-    repeated = duplicated_rows(codes, keys, ask - bid)
-    notes: list[str] = []
-    if repeated.any():
-        repeated &= ~_contradictions(codes, keys, times, bid, ask, repeated, notes)
-        notes += _shared_roots(rows, keys, repeated)
-        mark(codes, repeated, "duplicated_strike")
-    return codes, notes
-
-
-def _contradictions(
-    codes: np.ndarray,
-    keys: np.ndarray,
-    times: np.ndarray,
-    bid: np.ndarray,
-    ask: np.ndarray,
-    repeated: np.ndarray,
-    notes: list[str],
-) -> np.ndarray:
-    """Repeated rows of slices most of whose repeats contradict: nothing to choose by.
-
-    They stay, so that a fit of the slice says what is wrong with it.
-    """
-    differs = contradicting_rows(codes, keys, bid, ask, repeated)
-    kept = np.zeros(len(codes), dtype=bool)
-    worst = (0, 0)
-    for time in np.unique(times[differs]):
-        here = times == time
-        contracts = len(np.unique(keys[here & (codes == 0)]))
-        again = len(np.unique(keys[here & differs]))
-        if again > max(0.2 * contracts, 1):
-            kept |= here & differs
-            worst = max(worst, (again, contracts))
-    if kept.any():
-        notes.append(
-            f"{worst[0]} of {worst[1]} contracts of one expiry are quoted several "
-            "times with other values: the table seems to mix expiries or times"
-        )
-    return kept
-
-
-def _shared_roots(
-    rows: pd.DataFrame, keys: np.ndarray, repeated: np.ndarray
-) -> list[str]:
-    """A note where contracts of two roots are the same option."""
-    roots = rows["root"]
-    if not repeated.any() or roots.nunique() < 2:
-        return []
-    again = np.isin(keys, keys[repeated])
-    names = sorted(roots[again].dropna().unique())
-    if len(names) < 2:
-        return []
-    return [
-        f"roots {', '.join(map(str, names[:4]))} share expiry, settlement and strike "
-        f"in {int(repeated.sum()):,} rows: the tighter quote of each is used"
-    ]
+_COPIES_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3

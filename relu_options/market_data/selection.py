@@ -146,7 +146,9 @@ def _undated(
         if wanted.path_date is None:
             raise QuoteError(
                 "the source does not say when the quotes were taken; pass "
-                "`quote_time=`, such as '2019-05-17 16:15' (New York)"
+                "`quote_time=`, such as '2019-05-17 16:15' (New York), or name its "
+                "column with `columns={'quote_time': ...}`; for one expiry, "
+                "`time_to_expiry=` in years will do"
             )
         stamp, note = _close_before(wanted.path_date, wanted.timezone)
         notes.append(note)

@@ -9,11 +9,17 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pandas as pd
 
 from relu_options.errors import QuoteError
 
+Readable: TypeAlias = str | Path | pd.DataFrame | Mapping[str, Any] | Any
+"""A path, a table of some library, or what yfinance's `option_chain` returns."""
+
+_TO_PANDAS = ("to_pandas", "to_df")  # Polars and Arrow; a relation of DuckDB
+_SHEETS = (".xlsx", ".xlsm")
 _HEAD_LINES = 12
 _SUFFIXES = (".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".parquet", ".zip")
 _BROKEN = (EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError)
@@ -123,15 +129,9 @@ def open_source(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        TypeError: If `source` is neither a path, a DataFrame, nor a pair of tables of
-            calls and puts as yfinance returns it.
         QuoteError: If a file is broken.
+        ImportError: If a format needs a library that is not installed.
     """
-    if isinstance(source, pd.DataFrame):
-        return ChainSource(None, source, columns=columns)
-    if hasattr(source, "to_pandas"):  # Polars, Arrow
-        table = source.to_pandas()  # type: ignore[attr-defined]
-        return ChainSource(None, pd.DataFrame(table), columns=columns)
     if hasattr(source, "calls") and hasattr(source, "puts"):
         return ChainSource(None, _both_sides(source), columns=columns)
     if isinstance(source, list | tuple) and all(map(_is_table, source)) and source:
@@ -140,15 +140,49 @@ def open_source(
         table.attrs = tables[0].attrs  # type: ignore[union-attr]
         return ChainSource(None, table, columns=columns)
     if not isinstance(source, str | Path):
-        raise TypeError(
-            "a chain is read from a path or a DataFrame, not "
-            f"{type(source).__name__}; or from what yfinance's `option_chain` returns"
-        )
+        return ChainSource(None, _as_frame(source), columns=columns)
     path = Path(source)
     try:
         return _open_file(path, columns)
     except (*_BROKEN, gzip.BadGzipFile) as error:
         raise QuoteError(f"{path} is broken: {error}") from error
+
+
+def is_readable(source: object) -> bool:
+    """Whether something is a path or a table, or yfinance's, rather than several.
+
+    Examples:
+        >>> is_readable({"strike": [90.0]}), is_readable("quotes.csv"), is_readable([1])
+        (True, True, False)
+    """
+    several = isinstance(source, list | tuple) and bool(source)
+    if several and all(map(_is_table, source)):  # type: ignore[arg-type]
+        return True
+    return (
+        isinstance(source, str | Path | pd.DataFrame | Mapping)
+        or hasattr(source, "calls")
+        or any(hasattr(source, name) for name in _TO_PANDAS)
+    )
+
+
+def _as_frame(table: Any) -> pd.DataFrame:
+    """A table of whatever library as a DataFrame.
+
+    Raises:
+        QuoteError: If a dict is not one of columns of one length.
+        ImportError: If what its library needs is not installed.
+    """
+    if isinstance(table, pd.DataFrame):
+        return table
+    if isinstance(table, Mapping):
+        try:
+            return pd.DataFrame(dict(table))
+        except ValueError as error:
+            raise QuoteError(
+                f"a dict of columns needs lists of one length: {error}"
+            ) from error
+    name = next(name for name in _TO_PANDAS if hasattr(table, name))
+    return pd.DataFrame(getattr(table, name)())
 
 
 def _is_table(source: object) -> bool:
@@ -159,12 +193,14 @@ def _is_table(source: object) -> bool:
 def _open_file(path: Path, columns: Mapping[str, Hashable] | None) -> ChainSource:
     """A source from a file of any kind."""
     suffix = path.suffix.lower()
-    if suffix in (".xlsx", ".xls", ".feather", ".pkl", ".7z", ".h5"):
+    if suffix in (".xls", ".xlsb", ".ods", ".feather", ".pkl", ".7z", ".h5"):
         path.stat()
         raise QuoteError(
-            f"{path} is not CSV, Parquet, JSON or zip; read it with pandas and pass "
-            "the DataFrame"
+            f"{path} is not CSV, Parquet, JSON, xlsx or zip; read it with pandas and "
+            "pass the DataFrame"
         )
+    if suffix in _SHEETS:
+        return ChainSource(path, _sheet_table(path), columns=columns)
     if suffix == ".parquet":
         path.stat()
         try:
@@ -193,6 +229,27 @@ def _open_file(path: Path, columns: Mapping[str, Hashable] | None) -> ChainSourc
     with opened(path, "rt", encoding="utf-8-sig", errors="replace") as file:
         head = tuple(line for line, _ in zip(file, range(_HEAD_LINES), strict=False))
     return ChainSource(path, None, head, columns)
+
+
+def _sheet_table(path: Path) -> pd.DataFrame:
+    """The table in the first sheet of an Excel file, below what stands above it."""
+    path.stat()
+    try:
+        cells = pd.read_excel(path, header=None)
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: Excel files need openpyxl (pip install openpyxl); or save it as "
+            "CSV"
+        ) from error
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise QuoteError(f"{path} is broken: {error}") from error
+    filled = cells.head(_HEAD_LINES).notna().sum(axis=1)
+    if not len(filled) or not filled.max():
+        raise QuoteError(f"{path} holds no table of quotes: the first sheet is empty")
+    top = int((filled >= 0.8 * filled.max()).to_numpy().argmax())
+    table = cells.iloc[top + 1 :].reset_index(drop=True).infer_objects()
+    table.columns = pd.Index([str(name) for name in cells.iloc[top]])
+    return table
 
 
 def _both_sides(chain: object) -> pd.DataFrame:

@@ -225,6 +225,8 @@ def encode_chain(chain: OptionChain, file_format: str) -> bytes:
         "notes": chain.notes,
         "layout": chain.layout,
         "slice": only,
+        "strange_types": chain.strange_types,
+        "expiry_given": chain.expiry_given,
         "columns": list(chain.rows.columns),
         "kinds": kinds,
         "labels": labels,
@@ -352,6 +354,8 @@ def _chain_of(content: bytes, file_format: str, underlying: str | None) -> Optio
         notes=tuple(header["notes"]),
         _only_slice=only,
         layout=header.get("layout"),
+        strange_types=tuple(header.get("strange_types", ())),
+        expiry_given=header.get("expiry_given", False),
     )
 
 

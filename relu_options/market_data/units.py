@@ -16,9 +16,8 @@ from relu_options.market_data.contracts import contract_root
 PriceUnit = Literal["auto", "currency", "coin"]
 VolatilityUnit = Literal["auto", "fraction", "percent"]
 
-PERCENT_ABOVE = 4.0
-"""Median above which volatilities are taken as percent: 4 is 400 % or 4 %."""
-
+_PERCENT_ABOVE = 4.0  # the median of volatilities: 4 is 400 % or 4 %
+_NOTED_ABOVE = 1.5  # fractions may be percent: 2 is 200 % or 2 %
 _STRIKE_SCALES = (100.0, 1_000.0, 10_000.0)
 _SCALE_TOLERANCE = 3.0  # medians of strikes and underlying, apart from the scale
 _DEEP = 0.02  # in the money by this share of the underlying, prices show their unit
@@ -34,7 +33,6 @@ class Units:
         strike_scale: By what strikes are divided; None to detect 100, 1000 and 10000.
         price_unit: "coin" if prices are in units of the underlying, "currency" if not.
         volatility_unit: "percent" if 20.5 means 20.5 %, "fraction" if 0.205 does.
-        underlying_price: Of all rows, where the table has none, in currency units.
         multiplier: Units of the underlying in a contract, of all rows.
 
     Examples:
@@ -45,7 +43,6 @@ class Units:
     strike_scale: float | None = None
     price_unit: PriceUnit = "auto"
     volatility_unit: VolatilityUnit = "auto"
-    underlying_price: float | None = None
     multiplier: float | None = None
 
     def __post_init__(self) -> None:
@@ -57,7 +54,7 @@ class Units:
                 raise ValueError(
                     f"`{name}` must be one of {choices}, not {getattr(self, name)!r}"
                 )
-        for name in ("strike_scale", "underlying_price", "multiplier"):
+        for name in ("strike_scale", "multiplier"):
             value = getattr(self, name)
             if value is not None:
                 require_positive(**{name: value})
@@ -76,9 +73,6 @@ def convert_units(columns: dict[str, pd.Series], units: Units) -> list[str]:
     Raises:
         QuoteError: If prices are in a coin whose price is unknown.
     """
-    if units.underlying_price is not None:
-        given = pd.Series(units.underlying_price, index=columns["strike"].index)
-        columns["underlying_price"] = given
     notes = _convert_strikes(columns, units.strike_scale)
     notes += _convert_prices(columns, units.price_unit)
     return notes + _convert_volatilities(columns, units.volatility_unit)
@@ -118,7 +112,7 @@ def _convert_prices(columns: dict[str, pd.Series], unit: PriceUnit) -> list[str]
         raise QuoteError(
             "prices are in the coin, and the table has no price of the coin to convert "
             "them: name its column with `columns={'underlying_price': ...}`, or pass "
-            "`underlying_price=` in currency units"
+            "`spot=` in currency units"
         )
     for name in _PRICES:
         if name in columns:
@@ -181,15 +175,21 @@ def _convert_volatilities(
     if volatility is None:
         return []
     median = _median(volatility[volatility > 0.0])
-    if unit == "fraction" or (unit == "auto" and not median > PERCENT_ABOVE):
-        return []
-    columns["implied_volatility"] = volatility / 100.0
-    if unit == "percent":
-        return []
-    return [
-        f"implied volatilities taken as percent (median {median:.4g}); pass "
-        '`volatility_unit="fraction"` if they are not'
-    ]
+    if unit == "percent" or (unit == "auto" and median > _PERCENT_ABOVE):
+        columns["implied_volatility"] = volatility / 100.0
+    if unit == "auto" and median > _PERCENT_ABOVE:
+        return [
+            f"implied volatilities taken as percent (median {median:.4g}); pass "
+            '`volatility_unit="fraction"` if they are not'
+        ]
+    quoted = [columns.get(name) for name in _PRICES]
+    alone = all(column is None or column.isna().all() for column in quoted)
+    if unit == "auto" and median > _NOTED_ABOVE and alone:
+        return [
+            f"implied volatilities taken as fractions, with a median of {median:.0%}; "
+            'pass `volatility_unit="percent"` if they are percent'
+        ]
+    return []
 
 
 def _median(column: pd.Series | None) -> float:
