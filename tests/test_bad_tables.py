@@ -364,7 +364,7 @@ def test_a_broken_file_of_many_is_skipped_with_its_reason(tmp_path):
     for day in ("2025-03-13", "2025-03-14"):
         table(ticker="XYZ").to_csv(tmp_path / f"quotes_{day}.csv", index=False)
     (tmp_path / "quotes_2025-03-17.csv").write_text("strike,bid\n100,1\n")
-    with pytest.raises(QuoteError, match=r"^2025-03-17: quotes need a column"):
+    with pytest.raises(QuoteError, match=r"^2025-03-17: quotes need both"):
         list(read_chains(tmp_path))
     reader = read_chains(tmp_path, on_error="skip")
     assert [f"{chain.quote_time:%m-%d}" for chain in reader] == ["03-13", "03-14"]

@@ -797,7 +797,7 @@ def test_what_cannot_be_asked_is_named():
         check_quotes(chain, unit="ticks")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="pass the chain or the table"):
         check_quotes([prepare_quotes(chain["2025-06-20"])], forwards="free")
-    with pytest.raises(TypeError, match="iterable of ExpiryQuotes; it holds int"):
+    with pytest.raises(TypeError, match="a path or a DataFrame, not int"):
         check_quotes([1])  # type: ignore[list-item]
     with pytest.raises(QuoteError, match="iterable of expiries is empty"):
         check_quotes([])

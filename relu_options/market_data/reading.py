@@ -472,7 +472,8 @@ def read_chains(
             )
         if not found:  # as of no date
             raise QuoteError(
-                f"no options on {how.wanted.underlying!r}; without `underlying=` all are read"
+                f"no options on {how.wanted.underlying!r}; without `underlying=` all "
+                "are read"
             )
 
     return ChainReader(chains(), skipped)
