@@ -799,7 +799,7 @@ def test_what_cannot_be_asked_is_named():
         check_quotes([prepare_quotes(chain["2025-06-20"])], forwards="free")
     with pytest.raises(TypeError, match="a path or a DataFrame, not int"):
         check_quotes([1])  # type: ignore[list-item]
-    with pytest.raises(QuoteError, match="iterable of expiries is empty"):
+    with pytest.raises(QuoteError, match="no quotes: there are no expiries"):
         check_quotes([])
     with pytest.raises(ValueError, match="forwards were given"):
         check_quotes(chain).forward_ranges()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, TypeAlias, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,7 +10,12 @@ from numpy.typing import ArrayLike
 from relu_options.curves import PriceCurve
 from relu_options.errors import refuse
 from relu_options.fitting.curve import fit_curve
-from relu_options.market_data import ExpiryQuotes, prepare_quotes
+from relu_options.market_data import (
+    ExpiryQuotes,
+    Quotes,
+    Reading,
+    prepare_quotes,
+)
 from relu_options.payoffs import Payoff, SmoothPayoff
 from relu_options.replication.domination import DominatingHedge, dominate
 from relu_options.replication.few_strikes import best_strikes
@@ -20,12 +25,8 @@ from relu_options.replication.pieces import Regression
 from relu_options.replication.quadratic import QuadraticHedge, quadratic_hedge
 from relu_options.replication.spot_law import SpotLaw
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from relu_options.market_data import OptionChain
-
-    Market = PriceCurve | ExpiryQuotes | OptionChain | pd.DataFrame
+Market: TypeAlias = PriceCurve | ExpiryQuotes | Quotes
+"""What a payoff is replicated on: a curve, or whatever quotes of one expiry."""
 
 Method = Literal["quadratic", "super", "sub"]
 METHODS = ("quadratic", "super", "sub")
@@ -41,6 +42,7 @@ def replicate(
     curve: PriceCurve | None = ...,
     max_legs: int | None = ...,
     cost_weight: float = ...,
+    **reading: Unpack[Reading],
 ) -> QuadraticHedge: ...
 
 
@@ -54,6 +56,7 @@ def replicate(
     spots: tuple[float, float] = ...,
     max_quantity: float | None = ...,
     trade_forward: bool = ...,
+    **reading: Unpack[Reading],
 ) -> DominatingHedge: ...
 
 
@@ -68,6 +71,7 @@ def replicate(
     max_legs: int | None = ...,
     spots: tuple[float, float] = ...,
     trade_forward: bool = ...,
+    **reading: Unpack[Reading],
 ) -> LotHedge: ...
 
 
@@ -84,6 +88,7 @@ def replicate(
     max_quantity: float | None = None,
     trade_forward: bool = True,
     lots: LotTerms | None = None,
+    **reading: Unpack[Reading],
 ) -> QuadraticHedge | DominatingHedge | LotHedge:
     r"""Replicate a payoff with cash, the forward and listed options.
 
@@ -97,8 +102,9 @@ def replicate(
 
     Args:
         payoff: What to replicate.
-        market: Quotes of one expiry, or a price curve. Where the method needs a density
-            and there are only quotes, a curve is fitted to them.
+        market: Quotes of one expiry (what `read_chain` reads, one slice of a chain, or
+            prepared quotes), or a price curve. Where the method needs a density and
+            there are only quotes, a curve is fitted to them.
         method: "quadratic", "super" or "sub".
         strikes: Those that may be used; by default all that are quoted. A strike that
             is quoted in the money only is held as that option with a forward, so not
@@ -111,6 +117,8 @@ def replicate(
         max_quantity: Of any option, long or short, likewise.
         trade_forward: Whether the forward may be held, likewise.
         lots: Contract size, sizes and fees, likewise.
+        **reading: What is known of the quotes, and how to read them, as for
+            `read_chain`.
 
     Returns:
         The portfolio with its error, or with its cost and the worst price system.
@@ -139,8 +147,10 @@ def replicate(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {list(METHODS)}, not {method!r}")
-    if not isinstance(market, PriceCurve | ExpiryQuotes):
-        market = prepare_quotes(market)
+    if isinstance(market, PriceCurve | ExpiryQuotes):
+        refuse("a curve, and prepared quotes, have been read", **reading)
+    else:
+        market = prepare_quotes(market, **reading)
     instruments = Instruments.of(market, strikes)
     if not trade_forward:
         instruments = instruments.without_forwards()
@@ -191,13 +201,15 @@ def price_interval(
     quotes: Market,
     *,
     spots: tuple[float, float] = (0.0, np.inf),
+    **reading: Unpack[Reading],
 ) -> tuple[float, float]:
     """Lowest and highest price of a payoff that the quotes allow, whatever the model.
 
     Args:
         payoff: What is to be priced.
-        quotes: Of one expiry.
+        quotes: Of one expiry, as for `replicate`.
         spots: Lowest and highest spot that are possible.
+        **reading: As for `read_chain`.
 
     Returns:
         Costs today of the hedges below and above it, in currency units.
@@ -211,8 +223,10 @@ def price_interval(
         >>> low < fair < high
         True
     """
-    below = replicate(payoff, quotes, method="sub", spots=spots)
-    above = replicate(payoff, quotes, method="super", spots=spots)
+    if not isinstance(quotes, PriceCurve | ExpiryQuotes):  # once, not twice
+        quotes, reading = prepare_quotes(quotes, **reading), {}
+    below = replicate(payoff, quotes, method="sub", spots=spots, **reading)
+    above = replicate(payoff, quotes, method="super", spots=spots, **reading)
     return below.cost, above.cost
 
 
