@@ -369,7 +369,7 @@ def test_a_broken_file_of_many_is_skipped_with_its_reason(tmp_path):
     reader = read_chains(tmp_path, on_error="skip")
     assert [f"{chain.quote_time:%m-%d}" for chain in reader] == ["03-13", "03-14"]
     assert list(reader.skipped) == ["2025-03-17"]
-    with pytest.raises(QuoteError, match=r"^quotes need a column"):
+    with pytest.raises(QuoteError, match=r"^quotes need both"):
         list(read_chains(tmp_path / "quotes_2025-03-17.csv", on_error="skip"))
 
 

@@ -652,7 +652,6 @@ class _SourceTable:
             nonstandard=canonical.nonstandard[chosen.positions],
             superseded=chosen.superseded,
             limits=self.how.limits,
-            limits=self.limits,
         )
         weekend = _weekend_note(rows, chosen)
         notes = (*canonical.notes, *chosen.notes, *weekend, *found)
