@@ -128,8 +128,12 @@ def test_many_curves_are_the_curves_one_by_one(chain, curves):
         alone = ro.fit_curve(one)
         np.testing.assert_array_equal(alone.network.weights, many.network.weights)
         assert alone.expiry == many.expiry
-    with pytest.raises(ValueError, match="many tables"):
-        ro.fit_curves(chain[chain.slices[0]].to_frame())
+    table = pd.concat([one.to_frame() for one in chain])
+    again = ro.fit_curves(table, rate=0.04)
+    assert list(again) == list(ro.fit_curves(chain))
+    for curve in again.values():
+        expected = np.exp(-0.04 * curve.time_to_expiry)
+        assert curve.discount_factor == pytest.approx(expected, rel=1e-12)
 
 
 def test_an_expiry_that_cannot_be_fitted_is_named_and_the_rest_go_on(chain):

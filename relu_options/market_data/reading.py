@@ -327,7 +327,11 @@ def prepare_slices(
         (8, {})
     """
     found = PreparedSlices()
-    if isinstance(quotes, OptionChain) or is_readable(quotes):
+    # Several tables are of an expiry each; only yfinance's results make one chain.
+    tables = isinstance(quotes, list | tuple) and not all(
+        hasattr(one, "calls") for one in quotes
+    )
+    if isinstance(quotes, OptionChain) or (is_readable(quotes) and not tables):
         chain, source = _Reader.asked(reading).one(quotes)
         _add_slices(found, chain, source if as_given else None)
         return replace(found, chain=chain)
