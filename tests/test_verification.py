@@ -12,12 +12,14 @@ import pytest
 
 import relu_options as ro
 from relu_options.arbitrage import cover_chain
+from relu_options.errors import VerificationError
 from relu_options.verification import (
     Counterexample,
     Proof,
     Unknown,
     hidden_unit,
     layered,
+    sensitivity,
     verify_no_arbitrage,
 )
 from relu_options.verification.conditions import check_regions
@@ -25,6 +27,8 @@ from relu_options.verification.domain import domain_of
 from relu_options.verification.exact import ExactNetwork
 from relu_options.verification.hinges import check_hinges
 from relu_options.verification.regions import enumerate_regions
+from relu_options.verification.results import simplest
+from relu_options.verification.search import Optimum
 from relu_options.verification.trades import Question
 
 BOX = [(0.5, 1.5), (0.05, 2.0)]
@@ -641,3 +645,33 @@ def test_huge_and_tiny_weights_are_exact():
     ]
     found = assert_earns(verify_no_arbitrage(network, BOX, conditions=["convex"]))
     assert found.amount == Fraction(tiny) ** 2
+
+
+def test_prices_beyond_floats_are_told_and_are_no_portfolio():
+    size = 1e308
+    curve = ro.ReLUNetwork(
+        0.0, 0.0, jnp.array([80.0, 100.0, 120.0]), size * jnp.array([1.0, -1.0, 1.0])
+    )
+    found = verify_no_arbitrage(
+        curve, [(50.0, 200.0)], forward=100.0, conditions=("convex",)
+    )
+    assert isinstance(found, Counterexample)
+    assert found.cost < -(Fraction(10) ** 308)
+    assert "inf" not in repr(found)
+    with pytest.raises(VerificationError, match=r"add up to .*e\+30.*read `strikes`"):
+        found.as_trade()
+    for numbers in ([Fraction(2) ** 2000, Fraction(1)], [Fraction(1, 3)]):
+        assert simplest(numbers) == numbers
+    assert simplest([Fraction(1, 4)]) == [0.25]
+
+
+def test_a_search_without_any_point_is_an_error_in_words(monkeypatch):
+    """As where rounding in the solver makes every programme infeasible."""
+    nothing = Optimum(-np.inf, -np.inf, None, [], 1, True)
+    monkeypatch.setattr(sensitivity, "maximise", lambda *_: nothing)
+    arrays = [(np.ones((2, 2)), np.zeros(2)), (np.ones((1, 2)), np.zeros(1))]
+    network = layered(arrays)
+    with pytest.raises(VerificationError, match="rounding in the solver"):
+        sensitivity._delta_by_programme(
+            network, domain_of([(0, 1), (0, 1)], 2), 0, 1.0, np.inf
+        )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -68,5 +69,13 @@ def increasing(values: ArrayLike | Sequence[Number], least: int = 1) -> np.ndarr
 
 
 def short(number: Any) -> str:
-    """A number to six digits, for messages."""
-    return f"{nearest_float(number):.6g}"
+    """A number to six digits, for messages; also a rational that is no float.
+
+    Examples:
+        >>> short(Fraction(1, 3)), short(-(Fraction(10) ** 400) / 3)
+        ('0.333333', '-3.33333e+399')
+    """
+    nearest = nearest_float(number)
+    if math.isinf(nearest) and isinstance(number, Fraction):
+        return f"{(Decimal(number.numerator) / number.denominator).normalize():.6g}"
+    return f"{nearest:.6g}"

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from relu_options.errors import VerificationError
 from relu_options.payoffs.numbers import nearest_float, short
 from relu_options.portfolio import StrikePortfolio
 from relu_options.verification.domain import Domain
@@ -231,7 +232,10 @@ class Counterexample(_Verdict):
         Returns:
             One portfolio, whose payoff is nowhere negative; for a calendar spread one
             for each time to expiry, the earlier first. Numbers are floats where these
-            are exact, and otherwise rationals.
+            are exact, and otherwise rationals; quotes are the nearest floats.
+
+        Raises:
+            VerificationError: If the prices add up to more than any float.
         """
         if self.condition != "calendar" or self.times is None:
             return self._portfolio(range(len(self.strikes)))
@@ -242,6 +246,15 @@ class Counterexample(_Verdict):
 
     def _portfolio(self, legs: Sequence[int]) -> StrikePortfolio:
         """Some of the calls, with cash and forwards."""
+        paid = [abs(self.quantities[leg] * self.prices[leg]) for leg in legs]
+        linear = self.discount_factor * (self.cash + self.forwards * self.forward)
+        total = sum(paid, abs(linear))
+        if np.isinf(nearest_float(total)):
+            raise VerificationError(
+                f"the prices add up to {short(total)}, and a portfolio is "
+                "quoted in floats; read `strikes`, `quantities`, `prices` and `cost`, "
+                "which are exact, or scale the network down"
+            )
         strikes = np.array(simplest([self.strikes[leg] for leg in legs]))
         quoted = np.array([nearest_float(self.prices[leg]) for leg in legs])
         return StrikePortfolio(
@@ -254,8 +267,8 @@ class Counterexample(_Verdict):
             ),
             bid=quoted,
             ask=quoted,
-            forward=float(self.forward),
-            discount_factor=float(self.discount_factor),
+            forward=nearest_float(self.forward),
+            discount_factor=nearest_float(self.discount_factor),
         )
 
     def __bool__(self) -> bool:
@@ -266,8 +279,7 @@ class Counterexample(_Verdict):
         at = "" if margin.at is None else f" at {_named(self.domain, margin.at)}"
         more = ", ".join(other.condition for other in self.further)
         return (
-            f"Counterexample: {self.condition} fails by "
-            f"{short(self.amount)}{at}; "
+            f"Counterexample: {self.condition} fails by {short(self.amount)}{at}; "
             f"{self.family} costs {short(self.cost)}"
             + (f"; also fails: {more}" if more else "")
         )
@@ -325,6 +337,6 @@ def _named(domain: Domain, at: Sequence[float]) -> str:
 
 def simplest(numbers: Sequence[Fraction]) -> list[Any]:
     """As floats if all of them are, else as they are."""
-    if all(number == Fraction(float(number)) for number in numbers):
-        return [float(number) for number in numbers]
-    return list(numbers)
+    floats = [nearest_float(number) for number in numbers]
+    exact = all(one == number for one, number in zip(floats, numbers, strict=True))
+    return floats if exact else list(numbers)

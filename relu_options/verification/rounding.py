@@ -20,9 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from relu_options.payoffs.numbers import as_floats, nearest_float
-from relu_options.verification.layers import (
-    LayeredNetwork,
-)
+from relu_options.verification.layers import LayeredNetwork
 
 _EPS = 2.0**-52
 _SPARE = 8  # roundings of a layer besides its sum: weights, slope, offset, point

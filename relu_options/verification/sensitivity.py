@@ -437,12 +437,12 @@ def _delta_by_programme(
     ends, programmes, upper = [], 0, 0.0
     for sign in (-1.0, 1.0):
         found = maximise(SlopeGoal(of_input, sign), network, box, deadline)
-        if not found.in_time or found.point is None:
+        if not found.in_time:
             raise VerificationError(
                 f"slopes up to {found.upper:.6g} are possible, and the time is over; "
                 "raise `time_limit` or narrow the domain"
             )
-        if found.upper > found.attained + tolerance:
+        if found.point is None or found.upper > found.attained + tolerance:
             raise VerificationError(
                 f"slopes up to {found.upper:.6g} cannot be excluded, but only "
                 f"{found.attained:.6g} is attained: rounding in the solver is too "
