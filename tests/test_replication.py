@@ -1,6 +1,7 @@
 """Hedges with listed strikes: bounds that hold, duals that reprice, known optima."""
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from scipy.optimize import linprog
 
 import relu_options as ro
 from relu_options import payoffs
-from relu_options.errors import ArbitrageError
+from relu_options.errors import ArbitrageError, FitError
 from relu_options.replication import least_largest_error
+from relu_options.replication.domination import explain, programme_of
 from relu_options.replication.few_strikes import best_strikes
 from relu_options.replication.instruments import Instruments
-from relu_options.replication.lots import dominate_in_lots
+from relu_options.replication.lots import _Lots, dominate_in_lots
 from relu_options.replication.pieces import MOST_BREAKS, Regression, least_error_bound
 from relu_options.replication.quadratic import penalised_regression
 from relu_options.replication.spot_law import SpotLaw
@@ -431,6 +433,51 @@ def test_what_cannot_be_dominated_is_named(quotes):
         payoffs.call(quotes.forward), quotes, method="super", trade_forward=False
     )
     assert calls_only.portfolio.forwards == 0.0
+
+
+def test_what_is_not_held_has_no_quantity_in_lots():
+    """A put outside of the spots, which somebody bids for, is no money for nothing."""
+    strikes = np.array([20.0, 90.0, 110.0])
+    instruments = Instruments(
+        strikes,
+        strikes > 100.0,
+        np.array([0.1, 3.0, 3.0]),
+        np.array([0.2, 4.0, 4.0]),
+        100.0,
+        1.0,
+        None,
+    )
+    programme = programme_of(payoffs.call(105.0), instruments, 50.0, 200.0)
+    terms = ro.LotTerms(whole=False, max_size=3.0)
+    lots = _Lots.of(programme, instruments, terms, 1.0, None)
+    flags = np.ones(len(lots.cost))  # of all options, each bought and sold
+    quantities = lots.settled(flags)[-6:].reshape(2, 3)
+    np.testing.assert_array_equal(quantities[:, 0], 0.0)
+    hedge = dominate_in_lots(
+        payoffs.call(105.0), instruments, "super", terms, spots=(50.0, 200.0)
+    )
+    assert 20.0 not in hedge.portfolio.strikes
+
+
+@pytest.mark.parametrize(
+    ("status", "limited", "spots", "error", "message"),
+    [
+        (3, False, [0.98, np.inf], ArbitrageError, "contradict spots"),
+        (4, False, [0.98, np.inf], ArbitrageError, "contradict spots.*is bid"),
+        (4, False, [0.1, 5.0], FitError, "stopped with status 4"),
+        (3, False, [0.1, 5.0], ArbitrageError, "contradict spots"),
+        (4, True, [0.98, np.inf], ValueError, "within the limits"),
+        (3, False, [0, np.inf], FitError, "stopped with status 3"),
+    ],
+)
+def test_a_programme_without_a_solution_is_an_arbitrage_only_if_proved(
+    quotes, status, limited, spots, error, message
+):
+    instruments = Instruments.of(quotes, None)
+    spots = [one * quotes.forward for one in spots]
+    result = SimpleNamespace(status=status, message="as HiGHS has it")
+    with pytest.raises(error, match=message):
+        explain(result, payoffs.call(100.0), instruments, "super", limited, spots)
 
 
 def test_spots_that_the_quotes_contradict_are_named(quotes):

@@ -392,13 +392,12 @@ def explain(
         forward=instruments.forward,
         discount_factor=instruments.discount_factor,
     )
-    if not found.is_arbitrage_free and not limited:
+    unbounded = result.status == 3
+    if not found.is_arbitrage_free and (unbounded or not limited):
         raise ArbitrageError(
             f"{found.describe()}; leave these out of `strikes=`, or replicate on a "
             "curve fitted to the quotes, `fit_curve(quotes)`, which admits none"
         )
-    if result.status in (3, 4) and spots != (0.0, np.inf):
-        raise ArbitrageError(_contradiction(instruments, *spots))
     if limited and result.status in (2, 4):
         sign = 1.0 if side == "super" else -1.0
         raise ValueError(
@@ -409,14 +408,22 @@ def explain(
             f"{int((~instruments.is_call).sum())} puts; raise `max_quantity`, allow "
             "the forward, or restrict `spots`"
         )
+    low, high = spots
+    reason, proved = _contradiction(instruments, low, high)
+    if (proved or unbounded) and (low > 0.0 or high < np.inf):
+        raise ArbitrageError(reason)
     raise FitError(
         f"HiGHS stopped with status {result.status}: {result.message}; check the "
         "quotes for outliers"
     )
 
 
-def _contradiction(instruments: Instruments, low: float, high: float) -> str:
+def _contradiction(
+    instruments: Instruments, low: float, high: float
+) -> tuple[str, bool]:
     """Why quotes cannot be if no spot is outside of two bounds, and what to do.
+
+    It is proved where one bid alone is above what its option can be worth.
 
     A mean of convex payoffs is at most that of the two bounds alone.
     """
@@ -444,4 +451,4 @@ def _contradiction(instruments: Instruments, low: float, high: float) -> str:
             f"and worth {most[worst]:.6g} at most, likewise "
             f"{np.count_nonzero(excess > 0.0) - 1} more"
         )
-    return f"{text}; widen `spots`"
+    return f"{text}; widen `spots`", bool(excess[worst] > 0.0)

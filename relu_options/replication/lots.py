@@ -186,7 +186,8 @@ class _Lots:
         cost: Of the unknowns.
         scale: Unknowns of `programme` for one of those without the last `2 m`.
         terms: Contract, sizes and fees.
-        most: Contracts of an option at most.
+        most: Contracts at most of each option bought, and sold, of shape `(2 m,)`;
+            zero of those that are not held.
         max_legs: Options at most; None for any number.
     """
 
@@ -194,7 +195,7 @@ class _Lots:
     cost: np.ndarray
     scale: np.ndarray
     terms: LotTerms
-    most: float
+    most: np.ndarray
     max_legs: int | None
 
     @staticmethod
@@ -217,6 +218,7 @@ class _Lots:
         most = terms.max_size
         if most is None:
             most = max(np.ceil(_LIMIT * max(largest, terms.min_size)), 10.0)
+        most = np.where(programme.upper[count:] > 0.0, most, 0.0)
         return _Lots(programme, cost, scale, terms, most, max_legs)
 
     def solve(self, time_limit: float) -> Any:
@@ -225,7 +227,7 @@ class _Lots:
         count = len(self.scale) - legs
         system = self.programme.system * self.scale
         system = hstack([system, csr_array((system.shape[0], legs))])
-        none, each = csr_array((legs, count)), eye_array(legs)
+        none, each = csr_array((legs, count)), csr_array(eye_array(legs))
         sides = np.tile(np.eye(legs // 2), 2)
         sides = np.hstack([np.zeros((legs // 2, len(self.scale))), sides])
         constraints = [
@@ -241,10 +243,11 @@ class _Lots:
         if self.max_legs is not None:
             total = csr_array(sides.sum(axis=0, keepdims=True))
             constraints.append(LinearConstraint(total, 0.0, self.max_legs))
-        most = np.where(self.programme.upper[count:] > 0.0, self.most, 0.0)
         whole = np.repeat([0, int(self.terms.whole), 1], [count, legs, legs])
         low: Any = np.append(self.programme.lower, np.zeros(legs))
-        high: Any = np.concatenate([self.programme.upper[:count], most, np.ones(legs)])
+        high: Any = np.concatenate(
+            [self.programme.upper[:count], self.most, np.ones(legs)]
+        )
         return milp(
             self.cost,
             constraints=constraints,

@@ -51,7 +51,7 @@ class SpotLaw:
         present = masses > 1e-15 * masses.sum()
         # Panels on the scale on which the states are normal.
         forth, back = SCALES[network.kernel]
-        ends = np.asarray(forth(network.states(np.array([-_REACH, _REACH]))))
+        ends = np.asarray(network.scaled_states(np.array([-_REACH, _REACH])))
         ends = ends[:, present]
         low, high, width = ends[0].min(), ends[1].max(), width[present]
         panels = int(np.ceil((high - low) / (0.75 * width.min())))
