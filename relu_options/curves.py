@@ -563,9 +563,7 @@ def _density(network, forward, strike):
 
 
 def _distribution(network, forward, strike):
-    # Never above one, which rounding may put the sum of the state prices below.
-    below = network.cumulative(strike)
-    return below / (below + network.survival(strike))
+    return network.distribution(strike)
 
 
 def _quantile(network, forward, tail):

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -254,6 +254,8 @@ class PriceNetwork:
         weights: `p`, of shape `(n,)`: state prices.
         bandwidths: `h`, of shape `(n,)`; zeros for the exact ReLU network.
         kernel: `"black"` or `"bachelier"`.
+        tie: So near to a sharp kink, by the logarithm of the strike, is on it; of a
+            class, whose strikes are exact here.
 
     Examples:
         Three states of the world, with sharp kinks and with rounded ones.
@@ -272,6 +274,7 @@ class PriceNetwork:
     weights: jax.Array
     bandwidths: jax.Array
     kernel: Kernel = field(default="black", metadata={"static": True})
+    tie: ClassVar[float] = 0.0
 
     def __call__(self, strike: ArrayLike) -> jax.Array:
         """Price of a call at `strike`, of any shape."""
@@ -296,6 +299,15 @@ class PriceNetwork:
         r"""Price of 1 paid at or below `strike`, $\sum_j p_j N(-d_{-,j})$."""
         return ndtr(-self._deviations(strike)) @ self.weights
 
+    def distribution(self, strike: ArrayLike) -> jax.Array:
+        """Probability of finishing at or below `strike`; never above one.
+
+        It is `cumulative` over the sum of the two sides, than which rounding may put
+        `mass` below.
+        """
+        below = self.cumulative(strike)
+        return below / (below + self.survival(strike))
+
     def second_derivative(self, strike: ArrayLike) -> jax.Array:
         """State price density: the second derivative of the call price in the strike.
 
@@ -305,7 +317,10 @@ class PriceNetwork:
         width = self.bandwidths * (strike if self.kernel == "black" else 1.0)
         sharp = self.bandwidths == 0.0
         smooth = _ratio(norm.pdf(self._deviations(strike[..., 0])), width)
-        atom = jnp.where(self.kinks == strike, jnp.inf, 0.0)
+        on_it = self.kinks == strike
+        if self.tie:
+            on_it = jnp.abs(jnp.log(self.kinks / strike)) <= self.tie
+        atom = jnp.where(on_it, jnp.inf, 0.0)
         # A state that has no weight adds nothing, on its kink either.
         height = jnp.where(self.weights == 0.0, 0.0, jnp.where(sharp, atom, smooth))
         return height @ self.weights
@@ -364,6 +379,18 @@ class PriceNetwork:
         """
         deviations = jnp.asarray(deviations, float)[..., None]
         return _states(self.kernel, self.kinks, self.bandwidths, deviations)
+
+    def scaled_states(self, deviations: ArrayLike) -> jax.Array:
+        """`states` on the scale of `SCALES`, where none overflows or vanishes.
+
+        Examples:
+            >>> wide = PriceNetwork(jnp.array([100.0]), jnp.ones(1), jnp.array([50.0]))
+            >>> print(wide.states(-1.0), wide.scaled_states(-1.0).round(3))
+            [0.] [-1295.395]
+        """
+        deviations = jnp.asarray(deviations, float)[..., None]
+        shift = _shift(self.kernel, self.bandwidths, deviations)
+        return SCALES[self.kernel][0](self.kinks) + shift
 
     def quantile(self, probability: ArrayLike) -> jax.Array:
         """The least value at or below which the underlying finishes so probably.
@@ -464,7 +491,7 @@ class PriceNetwork:
         if self.kernel == "black":
             distance = jnp.log(self.kinks / strike) - 0.5 * width**2
         # What is sharp and at the strike is not above it.
-        sharp = jnp.where(distance > 0.0, jnp.inf, -jnp.inf)
+        sharp = jnp.where(distance > self.tie, jnp.inf, -jnp.inf)
         return jnp.where(
             width == 0.0, sharp, distance / jnp.where(width == 0.0, 1.0, width)
         )
@@ -474,10 +501,19 @@ def _states(
     kernel: Kernel, kinks: jax.Array, bandwidths: jax.Array, deviations: jax.Array
 ) -> jax.Array:
     """Values so many bandwidths above the medians of states."""
-    shift = jnp.where(bandwidths == 0.0, 0.0, bandwidths * deviations)
+    shift = _shift(kernel, bandwidths, deviations)
     if kernel == "bachelier":
         return kinks + shift
-    return jnp.where(kinks == 0.0, 0.0, kinks * jnp.exp(shift - 0.5 * bandwidths**2))
+    return jnp.where(kinks == 0.0, 0.0, kinks * jnp.exp(shift))
+
+
+def _shift(kernel: Kernel, bandwidths: jax.Array, deviations: jax.Array) -> jax.Array:
+    """From means to values so many bandwidths above medians, where states are normal.
+
+    Where they are normal, see `SCALES`.
+    """
+    shift = jnp.where(bandwidths == 0.0, 0.0, bandwidths * deviations)
+    return shift if kernel == "bachelier" else shift - 0.5 * bandwidths**2
 
 
 Map = Callable[[ArrayLike], jax.Array]
@@ -488,8 +524,8 @@ SCALES: dict[Kernel, tuple[Map, Map]] = {
 """To and from the scale on which the states of a kernel are normal."""
 FARTHEST = 40.0  # bandwidths: beyond, a tail is less than the smallest number
 HALVINGS = 64  # of a bracket, to its last digit
-ROUNDING = 1e-14  # of a strike, by its logarithm
-TIE = 1e-15  # of a logarithm: probabilities that differ by their rounding are equal
+EXPONENTIAL_ROUNDING = 1e-14  # of a strike that is taken from its logarithm
+ROUNDINGS = 4.0 * np.finfo(float).eps  # of a sum of few probabilities, and its log
 
 
 def tail_of(probability: ArrayLike) -> jax.Array | np.ndarray:
@@ -521,42 +557,55 @@ def quantile_of_tail(network: PriceNetwork, tail: ArrayLike) -> jax.Array:
         [ 80. 120.]
     """
     tail = jnp.asarray(tail, float)
-    forth, back = SCALES[network.kernel]
+    back = SCALES[network.kernel][1]
     held = network.weights > 0.0
     logs = jnp.where(held, jnp.log(jnp.where(held, network.weights, 1.0)), -jnp.inf)
-    logs = logs - jnp.log(network.mass)
+    log_mass = jnp.log(network.mass)
+    logs = logs - log_mass
     lower, half = tail <= 0.0, jnp.log(0.5)
 
-    def short(strike):
-        """Whether less than the probability is at or below a strike."""
+    def lack(strike):
+        """What is at or below a strike lacks of the probability, by the logarithm."""
         deviations = network._deviations(strike)
         sign = jnp.where(lower, -1.0, 1.0)[..., None]
         size = logsumexp(logs + log_normal_distribution(sign * deviations), axis=-1)
-        return jnp.where(lower, size < half + tail - TIE, size > half - tail + TIE)
+        return jnp.where(lower, half + tail - size, size - half + tail)
 
     def halve(_, bracket):
         low, high = bracket
         middle = 0.5 * (low + high)
-        less = short(back(middle))
+        less = lack(back(middle)) > 0.0
         return jnp.where(less, middle, low), jnp.where(less, high, middle)
 
-    first, last = network.states(-FARTHEST), network.states(FARTHEST)
-    inner = held & ((first > 0.0) | (network.kernel == "bachelier"))  # not a default
-    low = jnp.min(jnp.where(inner, forth(jnp.where(inner, first, 1.0)), jnp.inf))
-    high = jnp.max(jnp.where(inner, forth(jnp.where(inner, last, 1.0)), -jnp.inf))
+    inner = held & ((network.kinks > 0.0) | (network.kernel == "bachelier"))
+    low = jnp.min(jnp.where(inner, network.scaled_states(-FARTHEST), jnp.inf))
+    high = jnp.max(jnp.where(inner, network.scaled_states(FARTHEST), -jnp.inf))
     room = 1e-12 * (1.0 + jnp.abs(jnp.stack([low, high])))
     ends = jnp.full(tail.shape, low - room[0]), jnp.full(tail.shape, high + room[1])
-    below, above = map(back, jax.lax.fori_loop(0, HALVINGS, halve, ends))
-    # Between the ends of the bracket, but for their rounding, there may be an atom.
-    rounding = ROUNDING * jnp.abs(above)[..., None]
-    atom = held & (network.bandwidths == 0.0)
-    atom = atom & (network.kinks >= below[..., None] - rounding)
-    atom = atom & (network.kinks <= above[..., None] + rounding)
-    atom = jnp.max(jnp.where(atom, network.kinks, -jnp.inf), axis=-1)
-    value = jnp.where(jnp.isfinite(atom), atom, above)
+    above = back(jax.lax.fori_loop(0, HALVINGS, halve, ends)[1])
+    # An atom is the answer if what is at or below it lacks no more than rounding took
+    # from both: of probabilities near one a part of one, whatever is left above.
+    terms = ROUNDINGS * (1.0 + jnp.log(jnp.maximum(jnp.sum(held), 1)))
+    rounding = terms + ROUNDINGS * (jnp.abs(tail) + jnp.abs(log_mass))
+    rounding = rounding + jnp.log1p(terms * 2.0 * jnp.exp(tail))
+    sharp = held & (network.bandwidths == 0.0)
+    atoms = jnp.sort(jnp.where(sharp, network.kinks, jnp.inf))
+    atoms = jnp.append(atoms, jnp.inf)  # below which there is everything
+
+    def search(_, places):
+        first, last = places
+        middle = (first + last) // 2
+        less = lack(atoms[middle]) > rounding
+        return jnp.where(less, middle + 1, first), jnp.where(less, last, middle)
+
+    places = jnp.zeros(tail.shape, int), jnp.full(tail.shape, len(atoms) - 1)
+    steps = len(atoms).bit_length()
+    atom = atoms[jax.lax.fori_loop(0, steps, search, places)[1]]
+    reached = atom <= above + EXPONENTIAL_ROUNDING * jnp.abs(above)
+    value = jnp.where(reached, atom, above)
     least = jnp.min(jnp.where(held, network.states(-jnp.inf), jnp.inf))
     most = jnp.max(jnp.where(held, network.states(jnp.inf), -jnp.inf))
-    value = jnp.where((tail == -jnp.inf) | ~short(back(ends[0])), least, value)
+    value = jnp.where((tail == -jnp.inf) | ~(lack(back(ends[0])) > 0.0), least, value)
     value = jnp.where(tail == jnp.inf, most, value)
     valid = ~jnp.isnan(tail) & ~jnp.any(network.weights < 0.0)
     return _with_derivative(network, tail, jnp.where(valid, value, jnp.nan))

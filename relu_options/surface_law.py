@@ -32,30 +32,27 @@ is multiplied by an independent lognormal factor, which widens every hidden unit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import ndtr
-from jax.scipy.stats import norm
 
 from relu_options import black_scholes
+from relu_options.networks import PriceNetwork
 
 EARLY = 0.25  # skeleton variance of the early law, over that of the first expiry
 APART = 1e-9  # least distance of the first times, over that of the first expiry
-ROUNDING = 5e-16  # of a strike over the forward: so near to an atom is on it
 
 __all__ = ["LognormalLaw", "Marginal", "SurfaceLaw", "law_of"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Marginal:
-    """The law at one time: a mixture of lognormal laws.
+class Marginal(PriceNetwork):
+    """The law at one time: a mixture of lognormal laws, in units of the forward.
 
-    Attributes:
-        kinks: In units of the forward, of shape `(n,)`.
-        weights: Probabilities, of shape `(n,)`.
-        bandwidths: Total volatilities, of shape `(n,)`.
+    Its weights are probabilities. A strike over the forward is rounded: `tie` is by how
+    much.
 
     Examples:
         >>> marginal = Marginal(jnp.ones(1), jnp.ones(1), jnp.array([0.2]))
@@ -63,9 +60,7 @@ class Marginal:
         0.200000
     """
 
-    kinks: jax.Array
-    weights: jax.Array
-    bandwidths: jax.Array
+    tie: ClassVar[float] = 5e-16
 
 
 @jax.tree_util.register_dataclass
@@ -313,29 +308,6 @@ def total_volatility(marginal: Marginal, moneyness: jax.Array | float) -> jax.Ar
     )
 
 
-def survival(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
-    """Probability of finishing above `moneyness`."""
-    return ndtr(_deviations(marginal, moneyness)) @ marginal.weights
-
-
-def distribution(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
-    """Probability of finishing at or below `moneyness`; never above one."""
-    below = ndtr(-_deviations(marginal, moneyness)) @ marginal.weights
-    return below / (below + survival(marginal, moneyness))
-
-
-def density(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
-    """Density of the underlying over its forward; infinite on atoms."""
-    weights, bandwidths = marginal.weights, marginal.bandwidths
-    sharp = bandwidths == 0.0
-    width = jnp.where(sharp, 1.0, bandwidths) * moneyness
-    smooth = norm.pdf(_deviations(marginal, moneyness)) / width
-    at_kink = jnp.abs(jnp.log(marginal.kinks / moneyness)) <= ROUNDING
-    height = jnp.where(sharp, jnp.where(at_kink, jnp.inf, 0.0), smooth)
-    # A state that has no weight adds nothing, on its kink either.
-    return jnp.where(weights == 0.0, 0.0, height) @ weights
-
-
 def time_derivative(
     marginal: Marginal, rate: Marginal, moneyness: jax.Array
 ) -> jax.Array:
@@ -348,7 +320,7 @@ def local_variance(
     marginal: Marginal, rate: Marginal, moneyness: jax.Array
 ) -> jax.Array:
     r"""Dupire's $2 \partial_T c / (k^2 \partial_{kk} c)$, in units of the forward."""
-    curvature = moneyness**2 * density(marginal, moneyness)
+    curvature = moneyness**2 * marginal.second_derivative(moneyness)
     variance = 2.0 * time_derivative(marginal, rate, moneyness) / curvature
     atoms = jnp.any((marginal.bandwidths == 0.0) & (marginal.weights > 0.0))
     least = jnp.finfo(curvature.dtype).tiny
@@ -361,13 +333,3 @@ def log_variance(marginal: Marginal) -> jax.Array:
     none = weights == 0.0
     logs = jnp.log(jnp.where(none, 1.0, marginal.kinks)) - 0.5 * marginal.bandwidths**2
     return -2.0 * jnp.sum(jnp.where(none, 0.0, weights * logs))
-
-
-def _deviations(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
-    """`d_-`: how many bandwidths the median of each unit is above the strike."""
-    bandwidths = marginal.bandwidths
-    distance = jnp.log(marginal.kinks / moneyness) - 0.5 * bandwidths**2
-    sharp = bandwidths == 0.0
-    # What is sharp and at the strike is not above it.
-    sign = jnp.where(distance > ROUNDING, jnp.inf, -jnp.inf)
-    return jnp.where(sharp, sign, distance / jnp.where(sharp, 1.0, bandwidths))

@@ -146,14 +146,16 @@ class Surface:
         D (c - k \, \partial c / \partial k)$.
         """
         forward, discount, value = self._evaluate(surface_law.time_value, strike, time)
-        above = self._evaluate(surface_law.survival, strike, time)[2]
+        above = self._evaluate(Marginal.survival, strike, time)[2]
         moneyness = np.asarray(strike, float) / forward
         call = value + np.maximum(1.0 - moneyness, 0.0) + moneyness * above
         return self._restored(strike, discount * (call - np.where(is_call, 0.0, 1.0)))
 
     def gamma(self, strike: Any, time: Any) -> Numeric:
         """Second derivative of the price in the forward, the surface moving with it."""
-        forward, discount, density = self._evaluate(surface_law.density, strike, time)
+        forward, discount, density = self._evaluate(
+            Marginal.second_derivative, strike, time
+        )
         moneyness = np.asarray(strike, float) / forward
         return self._restored(strike, discount * moneyness**2 * density / forward)
 
@@ -182,7 +184,7 @@ class Surface:
         forward, discount, rise = self._evaluate(
             surface_law.time_derivative, strike, time, moving=True
         )
-        above = self._evaluate(surface_law.survival, strike, time)[2]
+        above = self._evaluate(Marginal.survival, strike, time)[2]
         strike_paid = np.asarray(strike, float)
         growth = self._slope(time, np.log(self._first_forward), np.log(self.forwards))
         decay = self._slope(time, 0.0, np.log(self.discount_factors))
@@ -195,12 +197,12 @@ class Surface:
 
     def density(self, strike: Any, time: Any) -> Numeric:
         """Risk-neutral density of the underlying at a time, per currency unit."""
-        forward, _, density = self._evaluate(surface_law.density, strike, time)
+        forward, _, density = self._evaluate(Marginal.second_derivative, strike, time)
         return self._restored(strike, density / forward)
 
     def distribution(self, strike: Any, time: Any) -> Numeric:
         """Risk-neutral probability of finishing at or below `strike`."""
-        *_, below = self._evaluate(surface_law.distribution, strike, time)
+        *_, below = self._evaluate(Marginal.distribution, strike, time)
         return self._restored(strike, below)
 
     def local_volatility(self, strike: Any, time: Any) -> Numeric:

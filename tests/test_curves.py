@@ -314,6 +314,45 @@ def test_quantiles_invert_the_law_in_both_tails(rng, kernel):
     assert np.isnan(outside).all()
 
 
+@pytest.mark.parametrize("kernel", ["black", "bachelier"])
+def test_the_quantile_of_the_probability_of_an_atom_is_the_atom(rng, kernel):
+    """Where probabilities are apart by more than their rounding."""
+    quantile = jax.jit(PriceNetwork.quantile)
+    apart = 0
+    for least in (0.0, -10.0, -250.0, -300.0):
+        for _ in range(12):
+            atoms = np.sort(rng.uniform(50.0, 150.0, 10))
+            weights = rng.dirichlet(np.ones(10)) * 10.0 ** rng.uniform(least, 0.0, 10)
+            weights = np.sort(weights) if rng.random() < 0.5 else weights
+            network = PriceNetwork(
+                jnp.asarray(atoms), jnp.asarray(weights), jnp.zeros(10), kernel
+            )
+            shares = np.asarray(network.cumulative(atoms) / network.mass)
+            told = np.diff(np.append(0.0, shares)) > 1e-13 * shares
+            told &= shares < 1.0 - 1e-13
+            apart += told.sum()
+            found = np.asarray(quantile(network, shares))
+            np.testing.assert_array_equal(found[told], atoms[told])
+    assert apart > 200
+
+
+def test_quantiles_of_states_wider_than_floats_reach():
+    """40 bandwidths of 15 below its median, a lognormal state is below any float."""
+    quantile = jax.jit(PriceNetwork.quantile)
+    for width in (15.0, 20.0, 25.0, 37.0):
+        network = PriceNetwork(jnp.array([100.0]), jnp.ones(1), jnp.array([width]))
+        shares = np.array([0.5, 0.9, 0.999])
+        expected = 100.0 * np.exp(width * norm.ppf(shares) - 0.5 * width**2)
+        np.testing.assert_allclose(quantile(network, shares), expected, rtol=1e-11)
+    both = PriceNetwork(
+        jnp.array([100.0, 110.0]), jnp.full(2, 0.5), jnp.array([0.2, 20.0])
+    )
+    shares = np.array([0.1, 0.35, 0.49, 0.51, 0.75, 0.99])
+    np.testing.assert_allclose(
+        both.cumulative(both.quantile(shares)), shares, rtol=1e-12
+    )
+
+
 def test_derivatives_of_quantiles_are_those_of_the_inverse(rng):
     curve, _ = mixture(rng, "black")
     strike = curve.quantile(0.3)
