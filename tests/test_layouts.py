@@ -25,7 +25,8 @@ from relu_options.market_data import (
     read_chains,
     register_layout,
 )
-from relu_options.market_data.layouts import unregister_layout
+from relu_options.market_data.layouts import Layout, read_layout, unregister_layout
+from relu_options.market_data.sources import ChainSource
 
 EXPIRY, DATE = "2021-06-18", "2021-05-14"
 STRIKES = np.array([380.0, 400.0, 410.0, 415.0, 420.0, 430.0, 450.0])
@@ -1320,3 +1321,27 @@ def test_a_vendors_column_that_is_there_twice_is_named():
         read_chain(pd.concat([frame, frame["strike"]], axis=1), quote_time=DATE)
     with pytest.raises(QuoteError, match=r"'nse.* no column 'contracts'; mend it, or"):
         read_chain(nse_old().drop(columns="CONTRACTS"))
+
+
+@pytest.mark.parametrize("name", ["tidy", "other"])
+def test_what_a_layout_fails_on_is_told_with_its_cause_and_a_remedy_that_is_another(
+    name,
+):
+    failure = ValueError("no such thing")
+    reads = []
+
+    def read(source):
+        reads.append(source)
+        raise failure
+
+    table = pd.DataFrame([[1.0, 2.0]], columns=["bid", "strike"])
+    for columns, reason in (
+        (["bid", "strike"], "no such thing"),
+        (["bid", "bid"], "several columns are named 'bid'"),
+    ):
+        source = ChainSource(None, table.set_axis(columns, axis=1))
+        with pytest.raises(QuoteError, match=reason) as raised:
+            read_layout(Layout(name, lambda source: True, read), source)
+        assert raised.value.__cause__ is failure
+        assert ("layout='tidy'" in str(raised.value)) == (name != "tidy")
+    assert len(reads) == 2

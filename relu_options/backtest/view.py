@@ -42,6 +42,9 @@ Owned = TypeVar("Owned")
 def own_copy(value: Owned) -> Owned:
     """A copy that shares nothing which can be written to, labels of tables included.
 
+    Labels of tables that are in sets, or in objects without a `__dict__` (of slots),
+    are not reached: these share them.
+
     Examples:
         >>> table = pd.DataFrame({"strike": [90.0, 110.0]}, index=[4, 7])
         >>> np.shares_memory(own_copy(table).index.values, table.index.values)

@@ -45,10 +45,11 @@ from relu_options.surfaces import PriceSurface
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Read = TypeVar("Read")
+
 AHEAD = 64  # dates that are with the workers at a time, some 50 kB each
 MATURITIES = (7, 30, 91, 182, 365)  # days, at which volatilities are kept
 FORMAT = "relu_options.FittedHistory/1"
-Read = TypeVar("Read")
 _OPTIONS, _FITTED, _FAILED = "_options.json", ".json", ".failed.json"
 _RESTORE = "restore it, choose another folder, or delete this one"
 _FAILURES = (ValueError, FitError, ArithmeticError, LookupError)

@@ -357,18 +357,28 @@ def read_layout(layout: AnyLayout, source: ChainSource) -> LayoutRows:
         return layout.read(source)
     except QuoteError:
         raise
-    except KeyError as error:
-        reason = f"it has no column {error}"
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}"
-    table = source.read(skiprows=source.header if source.head else 0)
-    several = table.columns[table.columns.duplicated()].tolist()
-    if several:
-        reason = f"several columns are named {several[0]!r}; rename or drop all but one"
-    raise QuoteError(
-        f"the table looks like the layout {layout.name!r}, but is not as it should be: "
-        f"{reason}; mend it, or pass `layout='tidy'` with `columns=` for its names"
-    )
+        if isinstance(error, KeyError):
+            reason = f"it has no column {error}"
+        if source.table is not None and source.table.columns.has_duplicates:
+            names = source.table.columns
+            several = names[names.duplicated()].tolist()[0]
+            reason = (
+                f"several columns are named {several!r}; rename or drop all but one"
+            )
+        tidy = layout.name == "tidy"
+        other = "" if tidy else "`layout='tidy'` with "
+        raise QuoteError(
+            f"the table looks like the layout {layout.name!r}, but is not as it should "
+            f"be: {reason}; mend it, or pass {other}`columns=` for its names"
+        ) from error
 
 
 def _always(source: ChainSource) -> bool:
