@@ -30,6 +30,7 @@ from relu_options.arbitrage import (
 )
 from relu_options.errors import require_positive
 from relu_options.files import check_seal
+from relu_options.fit_documents import from_document, to_document
 from relu_options.networks import (
     PriceNetwork,
     ReLUNetwork,
@@ -57,7 +58,6 @@ class FitReport:
         steps: Interior-point steps.
         gap: Relative duality gap reached.
         objective: Value of the programme's objective.
-        unsmoothed: Fits the curve of least volatility error; see `least_error`.
 
     Examples:
         >>> import relu_options as ro
@@ -75,7 +75,6 @@ class FitReport:
     steps: int
     gap: float
     objective: float
-    unsmoothed: Callable[[], float] = field(repr=False)
 
     @cached_property
     def least_error(self) -> float:
@@ -85,7 +84,9 @@ class FitReport:
         price of a smooth density, or of staying inside the spreads. It takes a second
         fit, made when first asked for.
         """
-        return self.unsmoothed()
+        from relu_options.fitting.curve import least_error
+
+        return least_error(self.quotes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +96,8 @@ class PriceCurve:
     Methods take strikes as numbers, arrays or pandas Series, and return the same. A
     curve is a pytree of its network, forward, discount factor and time to expiry: what
     is evaluated at strikes can be compiled, mapped and differentiated.
+
+    `repr` computes nothing; `print` says how well the curve fits its quotes.
 
     Attributes:
         network: Call prices by strike, in currency paid today.
@@ -156,9 +159,20 @@ class PriceCurve:
     def quantile(self, probability: Any) -> Numeric:
         """The least strike at or below which the underlying finishes so probably.
 
-        At 0 and 1 the ends of the law, for a lognormal kernel 0 and infinity; NaN
-        outside of [0, 1]. See `PriceNetwork.quantile`.
+        At 0 and 1 the ends of the law, for a lognormal kernel 0 and infinity. See
+        `PriceNetwork.quantile`.
+
+        Raises:
+            ValueError: If a probability is outside of [0, 1]; under JAX transformations
+                the quantile is then NaN.
         """
+        if not isinstance(probability, Tracer):
+            given = np.asarray(probability, float)
+            wrong = given[(given < 0.0) | (given > 1.0)]
+            if wrong.size:
+                raise ValueError(
+                    f"probabilities are from 0 to 1, not {wrong[0]:.6g}; 5 % is 0.05"
+                )
         tail: Any = tail_of(probability)
         if isinstance(tail, np.ndarray):
             tail = restorer((probability,), tail.shape)(tail.reshape(-1))
@@ -194,11 +208,11 @@ class PriceCurve:
         masses = np.asarray(self.network.weights) / self.discount_factor
         return float(masses @ (values @ (weights / weights.sum())))
 
-    def sample(self, key: jax.Array | int, n: int) -> jax.Array:
+    def sample(self, key: jax.Array | int, n: int) -> np.ndarray:
         """Draw `n` values of the underlying at expiry with a JAX random key or seed."""
         if isinstance(key, int):
             key = jax.random.key(key)
-        return self.network.sample(key, n)
+        return np.array(self.network.sample(key, n))
 
     @cached_property
     def certificate(self) -> CurveCertificate:
@@ -207,19 +221,22 @@ class PriceCurve:
             self.network, forward=self.forward, discount_factor=self.discount_factor
         )
 
-    @cached_property
+    @property
     def quotes(self) -> pd.DataFrame:
         """The fitted quotes, each with fitted price and volatility, and its excess.
 
         `residual` is fitted minus quoted mid price; `excess` is how far the fitted
-        price is outside the spread, zero inside.
+        price is outside the spread, zero inside. The table is a copy.
 
         Raises:
             ValueError: If the curve was not fitted to quotes.
         """
-        if self.fit is None:
-            raise ValueError("the curve has no quotes: it was not fitted to any")
-        source = self.fit.quotes
+        return self._judged.copy()
+
+    @cached_property
+    def _judged(self) -> pd.DataFrame:
+        """The table of `quotes`, which nobody else has."""
+        source = self._fitted().quotes
         table = source.to_frame()
         strike = source.strike
         fitted = np.where(
@@ -257,10 +274,7 @@ class PriceCurve:
         Raises:
             ValueError: If the curve was not fitted to quotes.
         """
-        quotes = self.quotes
-        return left_quotes(
-            quotes if self.fit is None else self.fit.quotes.as_listed(quotes)
-        )
+        return left_quotes(self._fitted().quotes.as_listed(self.quotes))
 
     @cached_property
     def quote_arbitrage(self) -> QuoteArbitrage:
@@ -272,10 +286,8 @@ class PriceCurve:
         Raises:
             ValueError: If the curve was not fitted to quotes.
         """
-        if self.fit is None:
-            raise ValueError("the curve has no quotes: it was not fitted to any")
         return least_excess(
-            **self.fit.quotes.listed,
+            **self._fitted().quotes.listed,
             forward=self.forward,
             discount_factor=self.discount_factor,
         )
@@ -283,12 +295,12 @@ class PriceCurve:
     @property
     def share_inside(self) -> float:
         """Share of the quotes with bid and ask that the curve is inside of."""
-        return share_inside(self.quotes)
+        return share_inside(self._judged)
 
     @property
     def volatility_error(self) -> float:
         """Root mean square of fitted minus quoted volatility."""
-        return volatility_error(self.quotes)
+        return volatility_error(self._judged)
 
     @property
     def least_error(self) -> float:
@@ -299,9 +311,12 @@ class PriceCurve:
         Raises:
             ValueError: If the curve was not fitted to quotes.
         """
+        return self._fitted().least_error
+
+    def _fitted(self) -> FitReport:
         if self.fit is None:
             raise ValueError("the curve has no quotes: it was not fitted to any")
-        return self.fit.least_error
+        return self.fit
 
     def to_frame(self, strikes: Iterable[float] | None = None) -> pd.DataFrame:
         """Prices, volatilities, Greeks and probabilities by strike."""
@@ -321,8 +336,15 @@ class PriceCurve:
             index=pd.Index(strike, name="strike"),
         )
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The curve as JSON text, written to `path` if given; no digit is lost."""
+    def to_json(self, path: str | Path | None = None, *, quotes: bool = True) -> str:
+        """The curve as JSON text, written to `path` if given; no digit is lost.
+
+        Args:
+            path: Where to write it.
+            quotes: Whether to keep the quotes and how they were fitted, so that the
+                curve that is read back is judged and drawn as this one.
+        """
+        fit = self.fit if quotes else None
         text = json.dumps(
             {
                 "format": FORMAT,
@@ -334,11 +356,11 @@ class PriceCurve:
                 "kinks": np.asarray(self.network.kinks).tolist(),
                 "weights": np.asarray(self.network.weights).tolist(),
                 "bandwidths": np.asarray(self.network.bandwidths).tolist(),
-            },
-            indent=1,
+                "fit": to_document(fit),
+            }
         )
         if path is not None:
-            Path(path).write_text(text + "\n")
+            Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
     @staticmethod
@@ -349,17 +371,20 @@ class PriceCurve:
             ValueError: If the text is not that of a curve.
         """
         values = read_document(source, FORMAT, "price curve")
-        network = PriceNetwork(
-            *(jnp.asarray(values[name]) for name in ("kinks", "weights", "bandwidths")),
-            kernel=values["kernel"],
-        )
-        return PriceCurve(
-            network,
-            values["forward"],
-            values["discount_factor"],
-            values["time_to_expiry"],
-            values["expiry"],
-        )
+        names = "kinks", "weights", "bandwidths"
+        terms = "forward", "discount_factor", "time_to_expiry"
+        try:
+            arrays = [jnp.array(values[name], float) for name in names]
+            return PriceCurve(
+                PriceNetwork(*arrays, kernel=values["kernel"]),
+                *(float(values[name]) for name in terms),
+                expiry=values["expiry"],
+                fit=from_document(values.get("fit")),
+            )
+        except KeyError as error:
+            raise ValueError(f"not a price curve: no field {error}") from None
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"not a price curve: {error}") from None
 
     def plot(
         self, ax: Axes | None = None, *, comparators: Iterable[PriceCurve] = ()
@@ -378,12 +403,22 @@ class PriceCurve:
         )
         if self.fit is not None:
             text += f", {len(self.fit.quotes)} quotes{self._report_in_words()}"
+        return text + ")"
+
+    def __str__(self) -> str:
+        """With how well it fits its quotes, which takes an evaluation at them."""
+        text = repr(self)[:-1]
+        if self.fit is not None:
             if self.fit.quotes.has_spreads:
                 text += f", {self.share_inside:.2%} inside their spread"
                 text += self._conflicts_in_words()
             if not np.isnan(self.volatility_error):
                 text += f", volatility error {1e4 * self.volatility_error:.2f} bp"
         return text + ")"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What a notebook shows: all that is known of the fit."""
+        printer.text(str(self))
 
     def _size_in_words(self) -> str:
         return f"{self.network.kinks.shape[0]} kinks"
@@ -504,15 +539,24 @@ def read_document(source: str | Path, format_name: str, what: str) -> dict[str, 
     """Read JSON text, or a file of it, that says to be of a format.
 
     Raises:
-        ValueError: If it says otherwise, or has a digest that is not its own.
+        ValueError: If it says otherwise, is no JSON object in UTF-8, or has a digest
+            that is not its own.
 
     Examples:
         >>> read_document('{"format": "a/1", "x": 1}', "a/1", "price curve")["x"]
         1
     """
-    text = source if isinstance(source, str) and "{" in source else None
-    text = Path(source).read_text() if text is None else text
-    values = json.loads(text)
+    try:
+        if isinstance(source, str) and source.lstrip().startswith(("{", "[")):
+            text = source
+        else:
+            text = Path(source).read_text(encoding="utf-8")
+        values = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not a {what}: not JSON in UTF-8: {error}") from None
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise ValueError(f"not a {what}: a JSON object is needed, not a {kind}")
     if "digest" in values:
         check_seal(text.rstrip().encode())
     if values.get("format") != format_name:

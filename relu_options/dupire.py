@@ -380,6 +380,7 @@ def local_volatility_surface(
     method: Method = "rannacher",
     steps: int = 100,
     expiries: tuple[str, ...] = (),
+    quote_time: object = None,
 ) -> PriceSurface:
     r"""Prices of all strikes and expiries at once, from a local volatility.
 
@@ -408,6 +409,8 @@ def local_volatility_surface(
             implicit Euler steps only, which are of first order.
         steps: Time steps from today to an expiry; see `time_steps`.
         expiries: Names of the expiries.
+        quote_time: When the times begin, if known; see
+            `relu_options.market_data.utc_time`.
 
     Returns:
         The surface: bandwidths zero, output weights the solution at each expiry.
@@ -444,6 +447,7 @@ def local_volatility_surface(
         forwards=forwards,
         discount_factors=discount_factors,
         expiries=tuple(expiries),
+        quote_time=quote_time,  # type: ignore[arg-type]
     )
 
 

@@ -11,8 +11,10 @@ from relu_options.errors import QuoteError
 from relu_options.market_data.clocks import SETTLEMENT_TIMES, as_date
 
 NEAREST_SHOWN = 3
-_DATED = re.compile(rf"(.*\d{{4}}.*?|\d+/\d+/\d+)(?: ({'|'.join(SETTLEMENT_TIMES)}))?")
-"""A date with its year, and a settlement."""
+_DATED = re.compile(
+    rf"(?!.*(?::|\dT\d))(.*\d{{4}}.*?|\d+/\d+/\d+)(?: ({'|'.join(SETTLEMENT_TIMES)}))?"
+)
+"""A date with its year but no time, and a settlement."""
 
 
 def expiry_label(

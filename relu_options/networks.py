@@ -73,6 +73,9 @@ class ReLUNetwork:
     kinks: jax.Array
     weights: jax.Array
 
+    def __post_init__(self):
+        _own_arrays(self)
+
     def __call__(self, x: ArrayLike) -> jax.Array:
         """Evaluate the network at `x`, of any shape."""
         x = jnp.asarray(x, float)
@@ -119,6 +122,15 @@ class ReLUNetwork:
         return -self + other
 
 
+def _own_arrays(network: ReLUNetwork | BachelierNetwork | PriceNetwork) -> None:
+    """Copy NumPy arrays that others may write to: JAX would share their memory."""
+    for name, value in vars(network).items():
+        if isinstance(value, np.ndarray) and value.flags.writeable:
+            copied = value.copy()
+            copied.setflags(write=False)
+            object.__setattr__(network, name, copied)
+
+
 def relu(kink: ArrayLike) -> ReLUNetwork:
     r"""One hidden unit, $\max(x - k, 0)$: the payoff of a call struck at `kink`.
 
@@ -134,7 +146,7 @@ def relu(kink: ArrayLike) -> ReLUNetwork:
         >>> print(np.asarray(butterfly(np.array([85.0, 95.0, 100.0, 120.0]))))
         [ 0.  5. 10.  0.]
     """
-    return ReLUNetwork(0.0, 0.0, jnp.atleast_1d(jnp.asarray(kink, float)), jnp.ones(1))
+    return ReLUNetwork(0.0, 0.0, jnp.atleast_1d(jnp.array(kink, float)), jnp.ones(1))
 
 
 @jax.tree_util.register_dataclass
@@ -168,6 +180,9 @@ class BachelierNetwork:
     kinks: jax.Array
     weights: jax.Array
     bandwidths: jax.Array
+
+    def __post_init__(self):
+        _own_arrays(self)
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """Evaluate the network at `x`, of any shape."""
@@ -275,6 +290,9 @@ class PriceNetwork:
     bandwidths: jax.Array
     kernel: Kernel = field(default="black", metadata={"static": True})
     tie: ClassVar[float] = 0.0
+
+    def __post_init__(self):
+        _own_arrays(self)
 
     def __call__(self, strike: ArrayLike) -> jax.Array:
         """Price of a call at `strike`, of any shape."""

@@ -10,8 +10,10 @@ it. `BlackScholesSurface` has the same methods and one hidden unit.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from functools import cached_property, partial
 from numbers import Real
 from pathlib import Path
@@ -38,6 +40,10 @@ from relu_options.curves import (
     share_inside,
     volatility_error,
 )
+from relu_options.errors import QuoteError
+from relu_options.expiry_labels import find_expiry
+from relu_options.fit_documents import from_document, to_document
+from relu_options.market_data.clocks import utc_time, years_between
 from relu_options.networks import PriceNetwork
 from relu_options.surface_law import Law, LognormalLaw, Marginal, law_of
 
@@ -68,8 +74,6 @@ class SurfaceFit:
         curves: How each expiry was fitted.
         steps: Interior-point steps, of all programmes.
         gap: Relative duality gap reached.
-        conflicts: One row per kink at which the order of two expiries costs something;
-            see `PriceSurface.conflicts`.
         left_out: Slices that could not be used, each with the reason.
 
     Examples:
@@ -82,8 +86,16 @@ class SurfaceFit:
     curves: tuple[FitReport, ...]
     steps: int
     gap: float
-    conflicts: pd.DataFrame = field(repr=False)
+    _conflicts: pd.DataFrame = field(repr=False)
     left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def conflicts(self) -> pd.DataFrame:
+        """One row per kink at which the order of two expiries costs something.
+
+        A copy; see `PriceSurface.conflicts`.
+        """
+        return self._conflicts.copy()
 
     @property
     def quotes(self) -> list[ExpiryQuotes]:
@@ -94,19 +106,29 @@ class SurfaceFit:
 class Surface:
     """What surfaces have in common: everything read off their law and their terms.
 
+    A time is a number of years; or the label of an expiry, "2025-06-20 PM", or its date
+    alone; or, on a surface that knows its quote time, any date or instant: a text, a
+    `datetime` or a `pandas.Timestamp`. A date that is no expiry means its close, as in
+    `relu_options.market_data.utc_time`. Lists, arrays and Series of these are times
+    too. Strikes, times and option types broadcast; results are floats for numbers, a
+    Series for Series, JAX arrays for JAX arrays and NumPy arrays otherwise.
+
     Attributes:
         times: Years to the expiries, of shape `(N,)`, increasing.
         forwards: Currency units, of shape `(N,)`.
         discount_factors: Of shape `(N,)`.
         expiries: Labels of the expiries; empty if they have none.
         spot: Currency units, if known.
+        quote_time: When times begin, in UTC, if known.
         law: Laws of the underlying over its forward, at any time.
 
     Examples:
         >>> surface = BlackScholesSurface(volatilities=0.2, times=[0.5, 1.0],
-        ...                               forwards=100.0)
+        ...                               forwards=100.0, quote_time="2025-03-14")
         >>> isinstance(surface, Surface), round(surface.price(100.0, 0.75), 4)
         (True, 6.9013)
+        >>> round(surface.price(100.0, "2025-12-12"), 4)  # 273 days later
+        6.8902
     """
 
     times: np.ndarray
@@ -114,6 +136,7 @@ class Surface:
     discount_factors: np.ndarray
     expiries: tuple[str, ...]
     spot: float | None
+    quote_time: pd.Timestamp | None
     law: Any
 
     @property
@@ -126,18 +149,18 @@ class Surface:
 
         Args:
             strike: Currency units; broadcasts with `time`.
-            time: Years to expiry, or the label of an expiry.
+            time: Years, an expiry, or a date or instant: see `Surface`.
             is_call: True for calls, False for puts.
         """
         forward, discount, value = self._evaluate(surface_law.time_value, strike, time)
         gain = np.where(is_call, 1.0, -1.0) * (forward - np.asarray(strike, float))
         price = discount * (forward * value + np.maximum(gain, 0.0))
-        return restorer((strike,), price.shape)(np.asarray(price).reshape(-1))
+        return self._restored((strike, time, is_call), price)
 
     def implied_volatility(self, strike: Any, time: Any) -> Numeric:
         """Black-Scholes volatility, annualised, 0.2 meaning 20%."""
         *_, total = self._evaluate(surface_law.total_volatility, strike, time)
-        return self._restored(strike, total / np.sqrt(self._years(time)))
+        return self._restored((strike, time), total / np.sqrt(self._years(time)))
 
     def delta(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
         r"""Derivative of the price in the forward, the surface moving with it.
@@ -149,7 +172,9 @@ class Surface:
         above = self._evaluate(Marginal.survival, strike, time)[2]
         moneyness = np.asarray(strike, float) / forward
         call = value + np.maximum(1.0 - moneyness, 0.0) + moneyness * above
-        return self._restored(strike, discount * (call - np.where(is_call, 0.0, 1.0)))
+        return self._restored(
+            (strike, time, is_call), discount * (call - np.where(is_call, 0.0, 1.0))
+        )
 
     def gamma(self, strike: Any, time: Any) -> Numeric:
         """Second derivative of the price in the forward, the surface moving with it."""
@@ -157,7 +182,9 @@ class Surface:
             Marginal.second_derivative, strike, time
         )
         moneyness = np.asarray(strike, float) / forward
-        return self._restored(strike, discount * moneyness**2 * density / forward)
+        return self._restored(
+            (strike, time), discount * moneyness**2 * density / forward
+        )
 
     def vega(self, strike: Any, time: Any) -> Numeric:
         """Derivative of the price in its own implied volatility."""
@@ -168,7 +195,7 @@ class Surface:
         deviation = 0.5 * total - np.log(moneyness) / total
         height = np.exp(-0.5 * deviation**2) / np.sqrt(2.0 * np.pi)
         root = np.sqrt(self._years(time))
-        return self._restored(strike, discount * forward * height * root)
+        return self._restored((strike, time), discount * forward * height * root)
 
     def theta(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
         r"""Minus the derivative of the price in the time to expiry, per year.
@@ -193,17 +220,17 @@ class Surface:
         rate = rate + growth * (call + discount * strike_paid * above)
         contract = discount * ((growth + decay) * forward - decay * strike_paid)
         put = np.where(is_call, 0.0, contract)
-        return self._restored(strike, put - rate)
+        return self._restored((strike, time, is_call), put - rate)
 
     def density(self, strike: Any, time: Any) -> Numeric:
         """Risk-neutral density of the underlying at a time, per currency unit."""
         forward, _, density = self._evaluate(Marginal.second_derivative, strike, time)
-        return self._restored(strike, density / forward)
+        return self._restored((strike, time), density / forward)
 
     def distribution(self, strike: Any, time: Any) -> Numeric:
         """Risk-neutral probability of finishing at or below `strike`."""
         *_, below = self._evaluate(Marginal.distribution, strike, time)
-        return self._restored(strike, below)
+        return self._restored((strike, time), below)
 
     def local_volatility(self, strike: Any, time: Any) -> Numeric:
         r"""Dupire's local volatility, annualised; never negative.
@@ -222,7 +249,7 @@ class Surface:
         *_, variance = self._evaluate(
             surface_law.local_variance, strike, time, moving=True
         )
-        return self._restored(strike, np.sqrt(variance))
+        return self._restored((strike, time), np.sqrt(variance))
 
     def variance_swap(self, time: Any) -> Numeric:
         r"""Fair strike of a variance swap, $-\tfrac2T E \log(S_T / F_T)$, annualised.
@@ -232,7 +259,7 @@ class Surface:
         """
         years = self._years(time)
         *_, total = self._evaluate(_log_variance, self.forward(years), years)
-        return self._restored(years if np.ndim(time) else 0.0, total / years)
+        return self._restored((time,), total / years)
 
     def forward(self, time: Any) -> Numeric:
         """Forward price, in currency; its logarithm is linear between the expiries.
@@ -242,12 +269,12 @@ class Surface:
         """
         logs = np.log(self.forwards)
         first = np.log(self._first_forward)
-        return self._restored(time, np.exp(self._linear(time, first, logs)))
+        return self._restored((time,), np.exp(self._linear(time, first, logs)))
 
     def discount_factor(self, time: Any) -> Numeric:
         """Price today of one unit of currency; its logarithm is linear likewise."""
         logs = np.log(self.discount_factors)
-        return self._restored(time, np.exp(self._linear(time, 0.0, logs)))
+        return self._restored((time,), np.exp(self._linear(time, 0.0, logs)))
 
     def forward_curve(self) -> pd.Series:
         """Forward by time to expiry, at the expiries."""
@@ -262,10 +289,11 @@ class Surface:
         )
 
     def curve(self, time: Any) -> PriceCurve:
-        """The price curve of one time, or of one expiry by its label.
+        """The price curve of one time: of years, of an expiry, or of a date.
 
         Raises:
             ValueError: If the time is not positive.
+            KeyError: If it is a date that the surface cannot place.
         """
         years = np.asarray(self._years(time), float)
         if not (years > 0.0) or np.isinf(years):
@@ -297,10 +325,15 @@ class Surface:
         self.__dict__.update(state)
 
     def __getitem__(self, key: Any) -> PriceCurve:
-        """The curve of an expiry: `surface["2019-06-21"]`, or with "AM" or "PM"."""
-        if isinstance(key, tuple):
-            key = " ".join(str(part) for part in key)
-        return self.curve(key)
+        """The curve of an expiry: `surface["2019-06-21"]`, or with "AM" or "PM".
+
+        Raises:
+            KeyError: If it is none of the expiries, naming the nearest, or stands for
+                several.
+        """
+        if isinstance(key, Real):
+            return self.curve(key)
+        return self.curve(self.times[find_expiry(self.labels, key)])
 
     def __len__(self) -> int:
         return len(self.times)
@@ -357,25 +390,54 @@ class Surface:
         return plot_surface(self, kind, ax)
 
     def _years(self, time: Any) -> Any:
-        """Years of a time, of an array of them, or of the label of an expiry.
+        """Years of a time, or of an array of them; of negative ones there is no law."""
+        if _is_named(time):
+            return self._years_of(time)
+        given = np.asarray(time)
+        if given.dtype.kind not in "biuf":
+            shape, flat = given.shape, np.asarray(time, object).reshape(-1)
+            if given.dtype.kind == "M":
+                flat = pd.DatetimeIndex(given.reshape(-1))
+            years = [self._years_of(x) if _is_named(x) else x for x in flat.tolist()]
+            given = np.array(years, float).reshape(shape)
+        years = np.asarray(given, float)
+        if (years < 0.0).any():
+            first = years[years < 0.0][0]
+            raise ValueError(
+                f"times are years from the quotes on, not {first:.6g}: nothing is "
+                "known of the past"
+            )
+        return years
 
-        NaN for negative times, and so is everything at them.
-        """
-        if not isinstance(time, str):
-            years = np.asarray(time, float)
-            return np.where(years < 0.0, np.nan, years)
-        found = [
-            position
-            for position, label in enumerate(self.expiries)
-            if label == time or label.rpartition(" ")[0] == time
-        ]
-        if len(found) == 1:
-            return self.times[found[0]]
-        if found:
-            choices = " or ".join(f"'{self.expiries[one]}'" for one in found)
-            raise KeyError(f"{time} has two settlements; choose {choices}")
-        known = ", ".join(self.expiries[:3]) or "none"
-        raise KeyError(f"no expiry {time!r}; the labels are {known}, ...")
+    def _years_of(self, time: Any) -> float:
+        """Years of an expiry by its name, or of a date or an instant."""
+        if isinstance(time, np.datetime64):
+            time = pd.Timestamp(time)
+        if time is pd.NaT:
+            raise ValueError("a time is missing: NaT")
+        try:
+            if not _is_instant(time):
+                return float(self.times[find_expiry(self.labels, time)])
+            unplaced = KeyError(f"no expiry {time}")
+        except KeyError as error:
+            unplaced = error
+        if isinstance(time, str) and not re.search(r"\d{4}|/\d", time):
+            raise unplaced  # "June" is no date without its year
+        try:
+            instant, _ = utc_time(time)
+        except QuoteError:
+            raise unplaced from None
+        if self.quote_time is None:
+            raise KeyError(
+                f"{unplaced.args[0]}; other dates take a surface that knows when its "
+                "quotes were taken: fit it, or make it, with `quote_time=`"
+            )
+        years = years_between(self.quote_time, instant)
+        if years < 0.0:
+            raise ValueError(
+                f"{time} is before the quotes, of {self.quote_time:%Y-%m-%d %H:%M} UTC"
+            )
+        return years
 
     def _linear(self, time: Any, first: float, logs: np.ndarray) -> np.ndarray:
         """Linear interpolation from `first` at time zero on, and beyond the last."""
@@ -398,10 +460,10 @@ class Surface:
         return slopes[np.clip(at, 0, len(slopes) - 1)]
 
     @staticmethod
-    def _restored(like: Any, values: Any) -> Numeric:
-        """Values as the kind that the caller gave, a number, an array or a Series."""
+    def _restored(given: tuple, values: Any) -> Numeric:
+        """Values as what the caller gave: numbers, arrays or a Series."""
         values = np.asarray(values, float)
-        return restorer((like,), values.shape)(values.reshape(-1))
+        return restorer(given, values.shape)(values.reshape(-1))
 
     def _evaluate(
         self, formula: Callable, strike: Any, time: Any, *, moving: bool = False
@@ -426,6 +488,24 @@ class Surface:
             result = _compiled(formula, laws, where, _padded(points, 1.0))
             pieces.append(np.asarray(result)[: points.size])
         return forward, discount, np.concatenate(pieces).reshape(shape)
+
+
+def _is_named(time: Any) -> bool:
+    """Whether a time is a text, a date or an instant, rather than a number."""
+    return isinstance(time, str | date | np.datetime64)
+
+
+def _is_instant(time: Any) -> bool:
+    """Whether a time is one of the day, which midnight without a zone is not."""
+    if not isinstance(time, datetime):
+        return False
+    stamp = pd.Timestamp(time)
+    return stamp.tzinfo is not None or stamp != stamp.normalize()
+
+
+def _as_quote_time(time: object) -> pd.Timestamp | None:
+    """A quote time in UTC, if there is one."""
+    return None if time is None else utc_time(time)[0]
 
 
 def _constant(values: ArrayLike) -> np.ndarray:
@@ -485,8 +565,8 @@ class PriceSurface(Surface):
 
     At expiry `i` the price of a call over discount factor and forward is
     $c_i(k) = \sum_j w_{ij} \varphi_{h_j}(s_j, k)$ at the strike `k` over the forward.
-    Methods take strikes in currency and times in years, or the label of an expiry, and
-    broadcast them.
+    Methods take strikes in currency and times as `Surface` says, and broadcast them.
+    `repr` computes nothing; `print` says how well the surface fits its quotes.
 
     Attributes:
         kinks: `s`, in units of the forward, of shape `(n,)`; increasing, and one is 1.
@@ -497,6 +577,7 @@ class PriceSurface(Surface):
         discount_factors: Of shape `(N,)`.
         expiries: Their labels, such as "2019-06-21 AM"; empty if they have none.
         spot: Currency units, if known: the forward of time zero.
+        quote_time: When times begin, in UTC, if known.
         fit: How the surface was fitted; None if it was not.
 
     Raises:
@@ -524,9 +605,11 @@ class PriceSurface(Surface):
     discount_factors: np.ndarray
     expiries: tuple[str, ...] = ()
     spot: float | None = None
+    quote_time: pd.Timestamp | None = None
     fit: SurfaceFit | None = field(default=None, repr=False)
 
     def __post_init__(self):
+        object.__setattr__(self, "quote_time", _as_quote_time(self.quote_time))
         for name in ARRAYS:
             object.__setattr__(self, name, _constant(getattr(self, name)))
         object.__setattr__(self, "expiries", tuple(self.expiries))
@@ -586,13 +669,18 @@ class PriceSurface(Surface):
             self.labels,
         )
 
-    @cached_property
+    @property
     def quotes(self) -> pd.DataFrame:
-        """The fitted quotes of all expiries; see `PriceCurve.quotes`.
+        """The fitted quotes of all expiries, a copy; see `PriceCurve.quotes`.
 
         Raises:
             ValueError: If the surface was not fitted to quotes.
         """
+        return self._judged.copy()
+
+    @cached_property
+    def _judged(self) -> pd.DataFrame:
+        """The table of `quotes`, which nobody else has."""
         fit = self._fitted()
         tables = []
         for label, time, one in zip(self.labels, self.times, fit.quotes, strict=True):
@@ -624,12 +712,12 @@ class PriceSurface(Surface):
     @property
     def share_inside(self) -> float:
         """Share of the quotes with bid and ask that the surface is inside of."""
-        return share_inside(self.quotes)
+        return share_inside(self._judged)
 
     @property
     def volatility_error(self) -> float:
         """Root mean square of fitted minus quoted volatility."""
-        return volatility_error(self.quotes)
+        return volatility_error(self._judged)
 
     @property
     def left_quotes(self) -> pd.DataFrame:
@@ -663,7 +751,7 @@ class PriceSurface(Surface):
         Raises:
             ValueError: If the surface was not fitted to quotes.
         """
-        return self._fitted().conflicts.copy()
+        return self._fitted().conflicts
 
     def _fitted(self) -> SurfaceFit:
         if self.fit is None:
@@ -673,11 +761,18 @@ class PriceSurface(Surface):
     def _curve_fit(self, position: int) -> FitReport | None:
         return None if self.fit is None else self.fit.curves[position]
 
-    def to_json(self, path: str | Path | None = None) -> str:
+    def to_json(self, path: str | Path | None = None, *, quotes: bool = True) -> str:
         """The surface as JSON text, written to `path` if given; no digit is lost.
 
         It holds the certificate, so that `python -m relu_options.verify` proves it.
+
+        Args:
+            path: Where to write it.
+            quotes: Whether to keep the quotes and how they were fitted, so that the
+                surface that is read back is judged and drawn as this one.
         """
+        fit = self.fit if quotes else None
+        began = self.quote_time
         text = json.dumps(
             {
                 "format": FORMAT,
@@ -686,14 +781,16 @@ class PriceSurface(Surface):
                 "forwards": self.forwards.tolist(),
                 "discount_factors": self.discount_factors.tolist(),
                 "spot": self.spot,
+                "quote_time": None if began is None else began.isoformat(),
                 "kinks": self.kinks.tolist(),
                 "bandwidths": self.bandwidths.tolist(),
                 "weights": self.weights.tolist(),
                 "certificate": self.certificate.to_dict(),
+                "fit": to_document(fit),
             }
         )
         if path is not None:
-            Path(path).write_text(text + "\n")
+            Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
     @staticmethod
@@ -707,13 +804,21 @@ class PriceSurface(Surface):
         try:
             arrays = [np.asarray(values[name], float) for name in ARRAYS]
             expiries, spot = values["expiries"], values["spot"]
+            quote_time = values.get("quote_time")
+            fit = from_document(values.get("fit"))
         except KeyError as error:
             raise ValueError(f"not a price surface: no field {error}") from None
-        except (TypeError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"not a price surface: {error}") from None
         if not isinstance(expiries, list) or any(type(x) is not str for x in expiries):
             raise ValueError("not a price surface: expiries must be a list of texts")
-        return PriceSurface(*arrays, expiries=tuple(expiries), spot=spot)
+        return PriceSurface(
+            *arrays,
+            expiries=tuple(expiries),
+            spot=spot,
+            quote_time=quote_time,
+            fit=fit,
+        )
 
     def __repr__(self) -> str:
         ends = (self.expiries or tuple(f"{time:.4g} years" for time in self.times))[
@@ -726,18 +831,29 @@ class PriceSurface(Surface):
         text = f"PriceSurface({span}, {len(self.kinks)} kinks"
         if self.fit is None:
             return text + ")"
-        text += f", {len(self.quotes):,} quotes"
+        text += f", {sum(map(len, self.fit.quotes)):,} quotes"
         if self.fit.left_out:
             text += f" ({len(self.fit.left_out)} slices left out: see `fit.left_out`)"
-        if self.quotes["ask"].notna().any():
-            text += f", {self.share_inside:.2%} inside their spread"
-        if not np.isnan(self.volatility_error):
-            text += f", volatility error {1e4 * self.volatility_error:.2f} bp"
-        conflicts = self.fit.conflicts
-        if len(conflicts) and not self.quotes["inside"].all():
-            worst = conflicts.iloc[0]
-            text += f", dearest calendar order {worst['earlier']} / {worst['later']}"
         return text + ")"
+
+    def __str__(self) -> str:
+        """With how well it fits its quotes, which takes an evaluation at them."""
+        text = repr(self)[:-1]
+        if self.fit is not None:
+            if self._judged["ask"].notna().any():
+                text += f", {self.share_inside:.2%} inside their spread"
+            if not np.isnan(self.volatility_error):
+                text += f", volatility error {1e4 * self.volatility_error:.2f} bp"
+            conflicts = self.fit.conflicts
+            if len(conflicts) and not self._judged["inside"].all():
+                worst = conflicts.iloc[0]
+                pair = f"{worst['earlier']} / {worst['later']}"
+                text += f", dearest calendar order {pair}"
+        return text + ")"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What a notebook shows: all that is known of the fit."""
+        printer.text(str(self))
 
 
 @jax.jit
@@ -757,6 +873,8 @@ class BlackScholesSurface(Surface):
         discount_factors: One number or of shape `(N,)`.
         expiries: Labels of the times.
         spot: Currency units, if known.
+        quote_time: When the times begin, if known; see
+            `relu_options.market_data.utc_time`.
 
     Raises:
         ValueError: If a number is not positive, times do not increase, or a total
@@ -777,6 +895,7 @@ class BlackScholesSurface(Surface):
     discount_factors: np.ndarray
     expiries: tuple[str, ...] = ()
     spot: float | None = None
+    quote_time: pd.Timestamp | None = None
 
     def __init__(
         self,
@@ -787,6 +906,7 @@ class BlackScholesSurface(Surface):
         discount_factors: ArrayLike = 1.0,
         expiries: Sequence[str] = (),
         spot: float | None = None,
+        quote_time: object = None,
     ):
         years = _constant(np.atleast_1d(np.asarray(times, float)))
         values = {
@@ -810,6 +930,7 @@ class BlackScholesSurface(Surface):
         object.__setattr__(self, "times", years)
         object.__setattr__(self, "expiries", tuple(expiries))
         object.__setattr__(self, "spot", _checked_spot(spot))
+        object.__setattr__(self, "quote_time", _as_quote_time(quote_time))
 
     @cached_property
     def law(self) -> Law:

@@ -190,7 +190,7 @@ def test_bids_that_are_all_zero_are_noted(quotes):
     curve = fit(quotes.assign(bid=0.0))
     assert curve.share_inside == 1.0
     assert "every bid is zero" in repr(report(curve))
-    assert "nan" not in repr(curve)
+    assert "nan" not in str(curve)
 
 
 # Volatilities
@@ -332,7 +332,7 @@ def test_an_arbitrage_is_fitted_with_the_least_excess_and_named(quotes, smoothin
     assert list(curve.conflicts.index) == ["c120"]
     assert curve.conflicts["excess"].min() > 0.0
     assert re.search(
-        r"1 left by up to 0\.\d+ \(arbitrage: butterfly 115-120-125\)", repr(curve)
+        r"1 left by up to 0\.\d+ \(arbitrage: butterfly 115-120-125\)", str(curve)
     )
     prepared = ro.prepare_quotes(spoiled(quotes), **TERMS)
     best = least_excess(

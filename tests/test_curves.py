@@ -1,5 +1,6 @@
 """Fitted curves on simulated and on real quotes."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,17 @@ from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 import relu_options as ro
-from relu_options import bachelier, black_scholes
+from relu_options import bachelier, black_scholes, plotting
 from relu_options.arbitrage import static_arbitrage_violations
 from relu_options.errors import ArbitrageError
-from relu_options.networks import PriceNetwork, price_from_kinks, price_from_strikes
+from relu_options.networks import (
+    BachelierNetwork,
+    PriceNetwork,
+    ReLUNetwork,
+    price_from_kinks,
+    price_from_strikes,
+    relu,
+)
 from relu_options.replication.spot_law import SpotLaw
 
 
@@ -310,8 +318,99 @@ def test_quantiles_invert_the_law_in_both_tails(rng, kernel):
             share = mpmath.mpf(float(share))
             error = abs(below - share) if share < 0.5 else abs(above - (1 - share))
             assert error < mpmath.mpf("1e-10") * min(share, 1 - share), share
-    outside = curve.quantile([-1e-300, 1.0 + 1e-15, np.nan])
-    assert np.isnan(outside).all()
+    assert np.isnan(curve.quantile(np.nan))
+    for outside in ([0.5, -1e-300], 1.0 + 1e-15, [95.0]):
+        with pytest.raises(ValueError, match="probabilities are from 0 to 1, not"):
+            curve.quantile(outside)
+
+
+@pytest.mark.parametrize("index", ["numbers", "texts", "times", "pairs"])
+def test_a_curve_read_back_is_judged_as_before(index, tmp_path):
+    """Whatever the labels of the user's rows; the digits are those that were."""
+    quotes = ro.bundled_chain()["2025-06-20"].to_frame()
+    count = len(quotes)
+    quotes.index = {
+        "numbers": pd.RangeIndex(7, 7 + count),
+        "texts": pd.Index([f"row {place}" for place in range(count)], name="row"),
+        "times": pd.date_range("2025-03-14", periods=count, tz="UTC"),
+        "pairs": pd.MultiIndex.from_arrays(
+            [np.arange(count), ["x"] * count], names=["row", None]
+        ),
+    }[index]
+    quotes.iloc[3, quotes.columns.get_loc("bid")] = np.nan
+    curve = ro.fit_curve(quotes)
+    curve.to_json(tmp_path / "curve.json")
+    again = ro.PriceCurve.from_json(tmp_path / "curve.json")
+    assert again.to_json() == curve.to_json()
+    pd.testing.assert_frame_equal(
+        again.quotes, curve.quotes, check_exact=True, check_freq=False
+    )
+    pd.testing.assert_frame_equal(again.report.to_frame(), curve.report.to_frame())
+    assert repr(again.report) == repr(curve.report)
+    assert str(again) == str(curve)
+    np.testing.assert_array_equal(
+        again.quote_arbitrage.excess, curve.quote_arbitrage.excess
+    )
+    assert plotting._title(again) == plotting._title(curve)
+    assert plotting._currency(again) == plotting._currency(curve)
+    assert ro.PriceCurve.from_json(curve.to_json(quotes=False)).fit is None
+
+
+def test_a_file_that_is_no_curve_is_named(tmp_path):
+    flat = ro.BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=0.5)
+    document = json.loads(flat.to_json())
+    with pytest.raises(ValueError, match="a JSON object is needed, not a list"):
+        ro.PriceCurve.from_json("[1, 2]")
+    for text in ("{", '{"format": NaN'):
+        with pytest.raises(ValueError, match="not a price curve: not JSON"):
+            ro.PriceCurve.from_json(text)
+    (tmp_path / "latin").write_bytes('{"a": "é"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match="not JSON in UTF-8"):
+        ro.PriceCurve.from_json(tmp_path / "latin")
+    for name in ("kinks", "forward", "expiry", "kernel"):
+        short = {key: value for key, value in document.items() if key != name}
+        with pytest.raises(ValueError, match=f"not a price curve: no field '{name}'"):
+            ro.PriceCurve.from_json(json.dumps(short))
+    for wrong in ({"kind": "os.system"}, {"kind": "FitReport", "steps": 1}):
+        with pytest.raises(ValueError, match="not a price curve: "):
+            ro.PriceCurve.from_json(json.dumps(document | {"fit": wrong}))
+    named = ro.BlackScholesCurve(
+        volatility=0.2, forward=100.0, time_to_expiry=0.5, expiry="März"
+    )
+    (tmp_path / "utf8").write_text(
+        json.dumps(json.loads(named.to_json()), ensure_ascii=False), encoding="utf-8"
+    )
+    assert ro.PriceCurve.from_json(tmp_path / "utf8").expiry == "März"
+
+
+def test_tables_of_a_curve_are_copies_and_repr_computes_nothing():
+    curve = ro.fit_curve(ro.bundled_chain()["2025-06-20"])
+    assert "89 quotes" in repr(curve)
+    assert not {"_judged", "quote_arbitrage", "certificate"} & set(vars(curve))
+    assert "least_error" not in vars(curve.fit)
+    quotes = curve.quotes
+    quotes["inside"] = False
+    assert curve.share_inside == 1.0
+    assert "100.00% inside" in str(curve)
+    assert isinstance(curve.sample(0, 3), np.ndarray)
+
+
+@pytest.mark.parametrize("count", [3, 1_000, 100_000])
+def test_a_network_does_not_change_when_the_users_arrays_do(count):
+    """JAX shares the memory of large arrays."""
+    kinks, weights = np.linspace(80.0, 120.0, count), np.full(count, 1.0 / count)
+    widths = np.full(count, 0.1)
+    networks = [
+        PriceNetwork(kinks, weights, widths),
+        BachelierNetwork(0.0, 0.0, kinks, weights, widths),
+        ReLUNetwork(0.0, 0.0, kinks, weights),
+        relu(kinks),
+    ]
+    before = [[np.array(part) for part in vars(one).values()] for one in networks]
+    kinks[:], weights[:], widths[:] = 0.0, 0.0, 0.0
+    for one, parts in zip(networks, before, strict=True):
+        for part, value in zip(vars(one).values(), parts, strict=True):
+            np.testing.assert_array_equal(np.asarray(part), value)
 
 
 @pytest.mark.parametrize("kernel", ["black", "bachelier"])

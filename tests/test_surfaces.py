@@ -1,6 +1,7 @@
 """`fit_surface` and `PriceSurface`: in order everywhere, near the quotes, exact."""
 
 import copy
+import datetime
 import json
 import pickle
 from dataclasses import replace
@@ -21,6 +22,7 @@ from scipy.stats import norm
 
 import relu_options as ro
 from benchmarks.peers.convex import clarabel
+from relu_options import plotting
 from relu_options.errors import QuoteError
 from relu_options.fitting import calendar_program
 from relu_options.fitting.calendar_program import (
@@ -163,7 +165,7 @@ def test_labels_and_frames(surface):
     by_time = surface.curve(float(surface.times[4]))
     assert surface["2025-06-20"].price(5000.0) == by_time.price(5000.0)
     assert surface["2025-06-20", "PM"].fit is not None
-    with pytest.raises(KeyError, match="no expiry '2025-06-21'"):
+    with pytest.raises(KeyError, match="no expiry 2025-06-21; the nearest are"):
         surface["2025-06-21"]
     frame = surface.to_frame([0.9, 1.0])
     assert len(frame) == 16
@@ -183,6 +185,91 @@ def test_pictures(surface, kind):
     figure, axes = plt.subplots()
     assert surface.plot(kind, axes) is axes
     plt.close(figure)
+
+
+def test_times_are_years_or_labels_or_dates_or_instants(surface):
+    """The quotes are of the close of 14 March 2025; 48 days later it is May."""
+    place = surface.expiries.index("2025-06-20 PM")
+    years = float(surface.times[place])
+    for time in (
+        "2025-06-20",
+        "2025-06-20 PM",
+        "06/20/2025",
+        pd.Timestamp("2025-06-20"),
+        datetime.date(2025, 6, 20),
+        datetime.datetime(2025, 6, 20),
+        np.datetime64("2025-06-20"),
+        "2025-06-20 16:00",
+        pd.Timestamp("2025-06-20 20:00", tz="UTC"),
+    ):
+        assert surface.price(5000.0, time) == surface.price(5000.0, years)
+        assert surface.curve(time).time_to_expiry == years
+    later = surface.price(5000.0, [years, 48.0 / 365.0])
+    mixed = ["2025-06-20", pd.Timestamp("2025-05-01")]
+    for times in (
+        mixed,
+        np.array(mixed, object),
+        pd.DatetimeIndex(["2025-06-20", "2025-05-01"]),
+        np.array(["2025-06-20", "2025-05-01"], "datetime64[D]"),
+        [years, "2025-05-01"],
+    ):
+        np.testing.assert_allclose(surface.price(5000.0, times), later, rtol=1e-12)
+    column = pd.Series(["2025-06-20", "2025-05-01"], index=["a", "b"])
+    for name in ("variance_swap", "forward", "discount_factor"):
+        by_date = getattr(surface, name)(column)
+        assert list(by_date.index) == ["a", "b"]
+        assert by_date["a"] == getattr(surface, name)(years)
+    assert surface.local_volatility(5000.0, "2025-05-01") > 0.0
+
+
+def test_a_time_that_cannot_be_placed_is_named(surface):
+    unknown = replace(surface, quote_time=None)
+    assert unknown.price(5000.0, "2025-06-20") == surface.price(5000.0, "2025-06-20")
+    with pytest.raises(KeyError, match=r"2025-05-01; the nearest are .*`quote_time=`"):
+        unknown.price(5000.0, "2025-05-01")
+    with pytest.raises(ValueError, match="2025-01-02 is before the quotes, of 2025-03"):
+        surface.price(5000.0, "2025-01-02")
+    with pytest.raises(ValueError, match="a time is missing"):
+        surface.price(5000.0, [pd.NaT])
+    for name in ("June", "2025-06-20 AM"):
+        with pytest.raises(KeyError, match=f"no expiry {name}"):
+            surface.price(5000.0, name)
+    with pytest.raises(KeyError, match="no expiry 2025-05-01"):
+        surface["2025-05-01"]
+
+
+def test_a_surface_read_back_is_judged_as_before(surface, tmp_path):
+    surface.to_json(tmp_path / "surface.json")
+    again = ro.PriceSurface.from_json(tmp_path / "surface.json")
+    assert again.to_json() == surface.to_json()
+    pd.testing.assert_frame_equal(again.quotes, surface.quotes, check_exact=True)
+    pd.testing.assert_frame_equal(again.conflicts(), surface.conflicts())
+    assert str(again) == str(surface)
+    assert again.quote_time == surface.quote_time
+    first: Any = again["2025-06-20"]
+    second: Any = surface["2025-06-20"]
+    assert repr(first.report) == repr(second.report)
+    assert first.fit.smoothing == second.fit.smoothing
+    assert first.fit.quotes.parity.forward == second.fit.quotes.parity.forward
+    assert plotting._title(first) == plotting._title(second)
+    bare = ro.PriceSurface.from_json(surface.to_json(quotes=False))
+    assert bare.fit is None
+    assert bare.price(5000.0, "2025-05-01") == surface.price(5000.0, "2025-05-01")
+
+
+def test_tables_are_copies_and_repr_computes_nothing(surface):
+    fresh: Any = ro.PriceSurface.from_json(surface.to_json())
+    assert "619 quotes" in repr(fresh)
+    assert "_judged" not in vars(fresh)
+    assert "inside" not in repr(fresh)
+    share = fresh.share_inside
+    quotes = fresh.quotes
+    quotes["inside"] = False
+    conflicts = fresh.fit.conflicts
+    conflicts["strike"] = 0.0
+    assert not (fresh.conflicts()["strike"] == 0.0).any()
+    assert fresh.share_inside == share
+    assert "100.00% inside" in str(fresh)
 
 
 def test_unknown_pictures_are_refused(surface):
@@ -307,11 +394,11 @@ def test_local_volatility_is_a_number_or_nan_in_the_wings(surface):
 
 
 def test_times_that_are_none(surface):
-    """What is asked at a negative time is NaN; a curve of one is refused."""
+    """Negative times are refused; at no time at all every answer is NaN."""
     flat = ro.BlackScholesSurface(volatilities=0.2, times=[1.0], forwards=100.0)
     for law in (surface, flat):
         level = law.forwards[0]
-        for time in (-0.1, np.nan):
+        for time in (np.nan,):
             answers = [law.variance_swap(time), law.forward(time)]
             answers += [law.discount_factor(time), law.local_volatility(level, time)]
             questions = "price implied_volatility delta gamma vega theta density"
@@ -321,7 +408,17 @@ def test_times_that_are_none(surface):
             with pytest.raises(ValueError, match="of one positive time, in years"):
                 law.curve(time)
         assert np.isnan(law.variance_swap(0.0))
-        swaps = law.variance_swap(np.array([-1.0, 0.5]))
+        for name in ("price", "implied_volatility", "theta", "local_volatility"):
+            with pytest.raises(
+                ValueError, match=r"years from the quotes on, not -0\.1"
+            ):
+                getattr(law, name)(level, [0.5, -0.1])
+        for name in ("variance_swap", "forward", "discount_factor", "curve"):
+            with pytest.raises(
+                ValueError, match=r"years from the quotes on, not -0\.1"
+            ):
+                getattr(law, name)(-0.1)
+        swaps = law.variance_swap(np.array([np.nan, 0.5]))
         assert np.isnan(swaps[0])
         assert swaps[1] > 0.0
 
@@ -539,7 +636,6 @@ def test_bad_input_is_named():
         ro.BlackScholesSurface(
             volatilities=[0.4, 0.1], times=[1.0, 2.0], forwards=100.0
         )
-    assert np.isnan(tiny_surface().price(100.0, -1.0))
 
 
 def test_black_scholes_surface_is_black_scholes():
@@ -673,7 +769,7 @@ def test_real_chain_is_inside_its_spreads_in_order():
     assert bool(surface.certificate)
     assert_no_static_arbitrage(surface)
     assert {"2019-06-21 AM", "2019-06-21 PM"} <= set(surface.expiries)
-    with pytest.raises(KeyError, match="two settlements"):
+    with pytest.raises(KeyError, match="stands for 2 expiries; choose"):
         surface["2019-06-21"]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from jax.typing import ArrayLike
 from threadpoolctl import ThreadpoolController
 
@@ -37,6 +38,7 @@ from relu_options.market_data import (
     prepare_quotes,
     prepare_slices,
 )
+from relu_options.market_data.clocks import expiry_time, years_between
 from relu_options.networks import PriceNetwork
 from relu_options.progress import progress_bar
 
@@ -279,6 +281,19 @@ def nothing_left(left_out: Sequence[tuple[str, str]]) -> QuoteError:
     """The error of a fit to which no quotes are left."""
     reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
     return QuoteError(f"no expiry can be used: {reasons or 'there are none'}")
+
+
+def shared_quote_time(prepared: Sequence[ExpiryQuotes]) -> pd.Timestamp | None:
+    """When all quotes were taken, if that is one time from which all times run."""
+    began = prepared[0].quote_time
+    for one in prepared:
+        if began is None or one.expiry is None or one.quote_time != began:
+            return None
+        end = expiry_time(one.expiry, one.settlement or "PM")
+        # Times that were given may run on another clock, such as that of business days.
+        if abs(years_between(began, end) - one.time_to_expiry) > 1.0 / 365.0:
+            return None
+    return began
 
 
 def expiry_labels(prepared: Iterable[ExpiryQuotes]) -> tuple[str, ...]:
@@ -535,7 +550,6 @@ def _finished(
         steps=int(solution.steps),
         gap=float(solution.gap),
         objective=float(solution.objective),
-        unsmoothed=partial(least_error, quotes),
     )
     return _curve(quotes, network, report)
 
@@ -574,7 +588,6 @@ def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
         steps=int(solution.steps),
         gap=float(solution.gap),
         objective=float(solution.objective),
-        unsmoothed=partial(least_error, quotes),
     )
     return _curve(quotes, network, report)
 

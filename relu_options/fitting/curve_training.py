@@ -16,7 +16,7 @@ The curve is the same object as that of the convex fit, and as free of arbitrage
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,6 @@ from relu_options.fitting.curve import (
     FitOptions,
     checked_curve,
     compiled,
-    least_error,
     normalise,
     one_thread,
 )
@@ -179,7 +178,6 @@ def train_curve(
         steps=int(history.steps[-1]),
         gap=float(gap),
         objective=history.loss,
-        unsmoothed=partial(least_error, quotes),
         history=history,
     )
     return checked_curve(quotes, network, report)

@@ -186,7 +186,8 @@ def fit_stored(stored: StoredChain, options: Mapping[str, Any]) -> Outcome:
     except Exception as error:
         error.add_note(f"while fitting {stored.name}")
         raise
-    document = json.loads(surface.to_json())
+    # The chain has the quotes, and a file by date is to be small.
+    document = json.loads(surface.to_json(quotes=False))
     document |= {"source": stored.digest, "statistics": _statistics(surface)}
     return Outcome(stored.date, False, sealed_json(document))
 

@@ -54,7 +54,7 @@ from relu_options.dupire import (
     time_steps,
 )
 from relu_options.errors import FitError, QuoteError
-from relu_options.fitting.curve import expiry_labels, least_error, one_thread
+from relu_options.fitting.curve import expiry_labels, one_thread, shared_quote_time
 from relu_options.fitting.surface import prepared_expiries
 from relu_options.market_data import ExpiryQuotes, Quotes, Reading
 from relu_options.surfaces import PriceSurface, SurfaceFit
@@ -677,7 +677,6 @@ def _surface(
             steps=int(steps),
             gap=float(optimality),
             objective=float(objective),
-            unsmoothed=partial(least_error, one),
         )
         for one, smooth, steps, optimality, objective in zip(
             prepared,
@@ -698,11 +697,12 @@ def _surface(
         discount_factors=np.array([one.discount_factor for one in prepared]),
         expiries=expiry_labels(prepared),
         spot=spot,
+        quote_time=shared_quote_time(prepared),
         fit=SurfaceFit(
             curves=curves,
             steps=int(np.sum(solution.steps)),
             gap=float(np.max(solution.optimality)),
-            conflicts=pd.DataFrame(columns=columns),
+            _conflicts=pd.DataFrame(columns=columns),
             left_out=left_out,
         ),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -21,10 +20,10 @@ from relu_options.fitting.curve import (
     compiled,
     expiry_labels,
     far_outside,
-    least_error,
     normalise,
     nothing_left,
     one_thread,
+    shared_quote_time,
 )
 from relu_options.fitting.programme import NARROWEST, PENALTY, NormalisedQuotes
 from relu_options.fitting.surface_programme import (
@@ -279,7 +278,6 @@ def _surface(
             steps=int(solution.steps),
             gap=float(solution.gap),
             objective=float(solution.objective[place]),
-            unsmoothed=partial(least_error, one),
         )
         for place, one in enumerate(prepared)
     )
@@ -287,7 +285,7 @@ def _surface(
         curves=curves,
         steps=int(solution.steps),
         gap=float(solution.gap),
-        conflicts=_conflicts(solution, prepared, labels),
+        _conflicts=_conflicts(solution, prepared, labels),
         left_out=left_out,
     )
     return PriceSurface(
@@ -299,6 +297,7 @@ def _surface(
         discount_factors=discounts,
         expiries=labels,
         spot=spot,
+        quote_time=shared_quote_time(prepared),
         fit=fit,
     )
 

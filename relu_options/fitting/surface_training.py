@@ -28,7 +28,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +43,9 @@ from relu_options.errors import QuoteError
 from relu_options.fitting.curve import (
     compiled,
     expiry_labels,
-    least_error,
     normalise,
     one_thread,
+    shared_quote_time,
 )
 from relu_options.fitting.curve_training import (
     QuoteRows,
@@ -231,7 +231,6 @@ def train_surface(
             steps=int(history.steps[-1]),
             gap=np.nan,
             objective=history.loss,
-            unsmoothed=partial(least_error, one),
             history=history,
         )
         for one in prepared
@@ -241,7 +240,7 @@ def train_surface(
         curves=curves,
         steps=int(history.steps[-1]),
         gap=np.nan,
-        conflicts=pd.DataFrame(columns=columns),
+        _conflicts=pd.DataFrame(columns=columns),
         left_out=left_out,
         history=history,
     )
@@ -254,6 +253,7 @@ def train_surface(
         discount_factors=np.array([one.discount_factor for one in prepared]),
         expiries=expiry_labels(prepared),
         spot=spot,
+        quote_time=shared_quote_time(prepared),
         fit=fit,
     )
 

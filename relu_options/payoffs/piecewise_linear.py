@@ -185,7 +185,7 @@ class Payoff:
         if is_exact(self.strikes):
             return ReLUNetwork(self.cash, self.slope, self.strikes, self.weights)  # type: ignore[arg-type]
         return ReLUNetwork(
-            self.cash, self.slope, jnp.asarray(self.strikes), jnp.asarray(self.weights)
+            self.cash, self.slope, jnp.array(self.strikes), jnp.array(self.weights)
         )
 
     @staticmethod
