@@ -337,10 +337,12 @@ def test_a_curve_read_back_is_judged_as_before(index, tmp_path):
             [np.arange(count), ["x"] * count], names=["row", None]
         ),
     }[index]
-    quotes.iloc[3, quotes.columns.get_loc("bid")] = np.nan
-    curve = ro.fit_curve(quotes)
+    bids = quotes["bid"].to_numpy(copy=True)
+    bids[3] = np.nan
+    quotes["bid"] = bids
+    curve: Any = ro.fit_curve(quotes)
     curve.to_json(tmp_path / "curve.json")
-    again = ro.PriceCurve.from_json(tmp_path / "curve.json")
+    again: Any = ro.PriceCurve.from_json(tmp_path / "curve.json")
     assert again.to_json() == curve.to_json()
     pd.testing.assert_frame_equal(
         again.quotes, curve.quotes, check_exact=True, check_freq=False
@@ -398,8 +400,9 @@ def test_tables_of_a_curve_are_copies_and_repr_computes_nothing():
 @pytest.mark.parametrize("count", [3, 1_000, 100_000])
 def test_a_network_does_not_change_when_the_users_arrays_do(count):
     """JAX shares the memory of large arrays."""
-    kinks, weights = np.linspace(80.0, 120.0, count), np.full(count, 1.0 / count)
-    widths = np.full(count, 0.1)
+    kinks: Any = np.linspace(80.0, 120.0, count)
+    weights: Any = np.full(count, 1.0 / count)
+    widths: Any = np.full(count, 0.1)
     networks = [
         PriceNetwork(kinks, weights, widths),
         BachelierNetwork(0.0, 0.0, kinks, weights, widths),
