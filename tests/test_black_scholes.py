@@ -646,3 +646,16 @@ def test_kernels_compile_to_one_loop(kernel):
     options = elementwise.compiler_options()
     compiled = jax.jit(kernel, compiler_options=options).lower(*arguments).compile()
     assert str(compiled.as_text()).count(" fusion(") == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("r", "rate"), ("q", "dividend_yield"), ("rates", "rate"), ("df", None)],
+)
+def test_a_name_that_no_market_has_is_answered_with_those_it_has(wrong, meant):
+    with pytest.raises(TypeError, match=f"takes `forward`, .*not `{wrong}`") as error:
+        black_scholes.price(
+            strike=100.0, time_to_expiry=1.0, volatility=0.2, spot=100.0, **{wrong: 0.1}
+        )
+    assert "_market" not in str(error.value)
+    assert (f"did you mean `{meant}`?" in str(error.value)) is (meant is not None)

@@ -7,6 +7,7 @@ time to expiry, strike or what is given in its place, volatility and the option'
 
 import functools
 from collections.abc import Callable
+from difflib import get_close_matches
 from types import ModuleType
 from typing import NamedTuple, TypedDict
 
@@ -116,9 +117,23 @@ def _spot_market(time_to_expiry, spot, rate, dividend_yield) -> Market:
 
 
 def _market_in_use(
-    *, forward=None, discount_factor=None, spot=None, rate=None, dividend_yield=None
+    *,
+    forward=None,
+    discount_factor=None,
+    spot=None,
+    rate=None,
+    dividend_yield=None,
+    **unknown,
 ) -> tuple[Callable[..., Market], tuple]:
     """The form of the market in use, and its numbers with the defaults filled in."""
+    if unknown:
+        name = next(iter(unknown))
+        known = list(MarketArguments.__annotations__)
+        usual = {"r": "rate", "q": "dividend_yield", "s": "spot", "f": "forward"}
+        near = [usual.get(name.lower()), *get_close_matches(name, known, 1, 0.5)]
+        meant = next((f"; did you mean `{one}`?" for one in near if one), "")
+        shown = ", ".join(f"`{one}`" for one in known)
+        raise TypeError(f"the market takes {shown}, not `{name}`{meant}")
     if (forward is None) == (spot is None):
         raise ValueError(
             "pass either `forward` (with `discount_factor`) or `spot` (with `rate` and "
