@@ -127,8 +127,8 @@ class Surface:
         ...                               forwards=100.0, quote_time="2025-03-14")
         >>> isinstance(surface, Surface), round(surface.price(100.0, 0.75), 4)
         (True, 6.9013)
-        >>> round(surface.price(100.0, "2025-12-12"), 4)  # 273 days later
-        6.8902
+        >>> round(surface.price(100.0, "2025-12-12"), 4)  # 273 days and an hour
+        6.8923
     """
 
     times: np.ndarray
