@@ -474,10 +474,10 @@ def test_a_programme_without_a_solution_is_an_arbitrage_only_if_proved(
     quotes, status, limited, spots, error, message
 ):
     instruments = Instruments.of(quotes, None)
-    spots = [one * quotes.forward for one in spots]
+    bounds: Any = [one * quotes.forward for one in spots]  # a list, as of JSON
     result = SimpleNamespace(status=status, message="as HiGHS has it")
     with pytest.raises(error, match=message):
-        explain(result, payoffs.call(100.0), instruments, "super", limited, spots)
+        explain(result, payoffs.call(100.0), instruments, "super", limited, bounds)
 
 
 def test_spots_that_the_quotes_contradict_are_named(quotes):
