@@ -33,6 +33,7 @@ Slice: TypeAlias = tuple[pd.Timestamp | float, str | None]
 """Expiry and settlement; where a source has no dates, years to expiry and None."""
 
 _PERIOD = r"\s*(\d{4})(?:-(\d{2}))?\s*"  # a year, or a month of one
+_FIRST_YEAR = 1900  # what pandas makes of "June" is of the year one
 _SHOWN = 3
 
 
@@ -426,14 +427,17 @@ class OptionChain:
     def _date(self, key: object) -> pd.Timestamp:
         """A key as a date, or an error that says what keys look like."""
         try:
-            return as_date(key)
-        except QuoteError as error:
-            raise KeyError(
-                f"{key!r} is no expiry: keys are dates such as '2019-06-21', with a "
-                "settlement such as ('2019-06-21', 'AM'), months such as '2019-06', "
-                "slices and lists of these, or years to expiry such as 0.25 where "
-                f"there are no dates; {self._nearest(None)}"
-            ) from error
+            date = as_date(key)
+        except QuoteError:
+            date = pd.NaT
+        if not pd.isna(date) and date.year >= _FIRST_YEAR:
+            return date
+        raise KeyError(
+            f"{key!r} is no expiry: keys are dates such as '2019-06-21', with a "
+            "settlement such as ('2019-06-21', 'AM'), months such as '2019-06', "
+            "slices and lists of these, or years to expiry such as 0.25 where "
+            f"there are no dates; {self._nearest(None)}"
+        )
 
     def _between(self, period: slice) -> list[Slice]:
         """The slices from one date, month or time to another, both included."""
