@@ -1,5 +1,6 @@
 """Implied volatilities and Greeks of a table of quotes."""
 
+from collections.abc import Hashable, Mapping
 from types import ModuleType
 from typing import Any, Literal
 
@@ -8,8 +9,18 @@ import pandas as pd
 
 from relu_options import bachelier, black_scholes
 from relu_options.errors import QuoteError
+from relu_options.market_data import (
+    OptionChain,
+    Quotes,
+    Reading,
+    prepare_slices,
+    read_chain,
+)
+from relu_options.market_data.columns import LAST_PRICES, call_flags, match_columns
+from relu_options.market_data.sources import column_key, open_source
 from relu_options.quote_status import QuoteStatus
 
+_READING = frozenset(Reading.__annotations__)
 _MARKET = ("forward", "discount_factor", "spot", "rate", "dividend_yield")
 _MODELS: dict[str, ModuleType] = {
     "black_scholes": black_scholes,
@@ -18,23 +29,29 @@ _MODELS: dict[str, ModuleType] = {
 
 
 def add_greeks(
-    quotes: pd.DataFrame,
+    quotes: Quotes,
     *,
     model: Literal["black_scholes", "bachelier"] = "black_scholes",
     prefix: str = "",
+    columns: Mapping[str, Hashable] | None = None,
     **terms: Any,
 ) -> pd.DataFrame:
     """Add the implied volatility and the Greeks of each quote to its row.
 
     Args:
-        quotes: One option a row, with columns `strike`, `option_type` ("call" or
-            "put") and `price`, or `mid`, or `bid` and `ask`, whose mean is then used.
+        quotes: One option a row: what `read_chain` reads, with a strike, an option type
+            and a price, or a mid, or bid and ask, whose mean is then used. Of a chain,
+            the rows that are used, at the forward, discount factor and time of their
+            slice, in order of expiry; so too of a table that has neither a time to
+            expiry nor a forward or a spot, but dates.
         model: "black_scholes", or "bachelier" for prices of either sign.
         prefix: Put before the names of the new columns.
+        columns: Names of columns that are not found: `{"strike": "K_usd"}`.
         **terms: `time_to_expiry` in years, and `forward` and `discount_factor` or
             `spot`, `rate` and `dividend_yield` as in
             `relu_options.black_scholes.MarketArguments`: a number, or one value a row.
-            A term not given is looked up among the columns.
+            A term not given is looked up among the columns. For a chain, arguments
+            of `read_chain`.
 
     Returns:
         A copy of `quotes` with the columns `implied_volatility`, `quote_status` (a
@@ -59,7 +76,8 @@ def add_greeks(
         2   110.0              0.2016  0.2752
     """
     formulas = _formulas(model)
-    option, price = _terms(quotes, terms)
+    quotes, table, terms = _priced(quotes, columns, terms)
+    option, price = _terms(table, terms)
     implied = (
         formulas.implied_volatility
         if model == "black_scholes"
@@ -67,24 +85,25 @@ def add_greeks(
     )
     volatility, status = implied(price=price, **option, return_status=True)
     greeks = formulas.greeks(volatility=volatility, **option)
-    columns = {
+    added = {
         "implied_volatility": volatility,
         "quote_status": [QuoteStatus(code).name.lower() for code in status],
         **{name: getattr(greeks, name) for name in greeks._fields if name != "price"},
     }
-    columns = {prefix + name: values for name, values in columns.items()}
-    present = [name for name in columns if name in quotes.columns]
+    added = {prefix + name: values for name, values in added.items()}
+    present = [name for name in added if name in quotes.columns]
     if present:
         raise QuoteError(
             f"quotes already have columns {present}; drop them, or pass `prefix=`"
         )
-    return quotes.assign(**columns)
+    return quotes.assign(**added)
 
 
 def volatility_violations(
-    quotes: pd.DataFrame,
+    quotes: Quotes,
     *,
     model: Literal["black_scholes", "bachelier"] = "black_scholes",
+    columns: Mapping[str, Hashable] | None = None,
     **terms: Any,
 ) -> pd.DataFrame:
     """List the quotes that no positive volatility explains, and the bounds they break.
@@ -104,7 +123,8 @@ def volatility_violations(
              price  lower_bound quote_status
         bad    9.5         10.0      too_low
     """
-    table = add_greeks(quotes, model=model, prefix="_", **terms)
+    table = add_greeks(quotes, model=model, prefix="_", columns=columns, **terms)
+    _, quotes, terms = _priced(quotes, columns, terms)
     option, price = _terms(quotes, terms)
     formulas = _formulas(model)
     found = pd.DataFrame(
@@ -119,6 +139,56 @@ def volatility_violations(
         index=quotes.index,
     )
     return found[found["quote_status"] != "found"]
+
+
+def _priced(
+    quotes: Quotes, columns: Mapping[str, Hashable] | None, terms: dict[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """The user's rows, the same under canonical names, and the terms of their market.
+
+    Of a chain, canonical rows with the forward of their slice.
+    """
+    if not isinstance(quotes, OptionChain):
+        source = open_source(quotes, columns)
+        table = source.read(skiprows=source.header if source.head else 0)
+        found = match_columns(table, columns)
+        said = found.keys() | terms.keys() | {*map(str, table.columns)}
+        market = {"forward", "spot", "underlying_price"} & said
+        dated = {"expiry", "contract"} & found.keys()
+        if not dated or ("time_to_expiry" in said and market):
+            return table, _named(table, found), terms
+        how = {name: terms.pop(name) for name in [*terms] if name in _READING}
+        quotes = read_chain(quotes, columns=columns, **how)
+    reading = {name: terms[name] for name in terms if name in _READING}
+    slices = prepare_slices(quotes, **reading)  # type: ignore[arg-type]
+    slices.require_any()
+    rows = []
+    for prepared, chain in zip(slices.quotes, slices.chains, strict=True):
+        of_slice = {
+            "forward": prepared.forward,
+            "discount_factor": prepared.discount_factor,
+            "time_to_expiry": prepared.time_to_expiry,
+        }
+        table = chain.table.drop(columns="implied_volatility", errors="ignore")  # type: ignore[union-attr]
+        rows.append(table.assign(**of_slice))
+    together = pd.concat(rows)
+    rest = {name: terms[name] for name in terms if name not in _READING}
+    return together, together, rest
+
+
+def _named(table: pd.DataFrame, found: Mapping[str, Hashable]) -> pd.DataFrame:
+    """Columns under their canonical names; a last trade is no price beside quotes."""
+    names = dict(found)
+    last = "mid" in names and column_key(names["mid"]) in LAST_PRICES
+    if last and {"bid", "ask"} <= names.keys():
+        del names["mid"]
+    own = {name: table[column] for name, column in names.items()}
+    if "underlying_price" in own:
+        own.setdefault("spot", own["underlying_price"])
+    for name in ("price", "spot", "rate", "dividend_yield"):
+        if name in table:
+            own[name] = table[name]
+    return pd.DataFrame(own, index=table.index)
 
 
 def _formulas(model: str) -> ModuleType:
@@ -183,7 +253,7 @@ def _price(quotes: pd.DataFrame) -> np.ndarray:
 
 
 def _is_call(option_type: pd.Series) -> np.ndarray:
-    known = option_type.isin(["call", "put"])
+    is_call, known = call_flags(option_type)
     if not known.all():
         wrong = option_type[~known]
         first = ", ".join(f"row {i!r} ({value!r})" for i, value in wrong[:3].items())
@@ -191,4 +261,4 @@ def _is_call(option_type: pd.Series) -> np.ndarray:
             f"option_type neither 'call' nor 'put' in {len(wrong)} of "
             f"{len(option_type)} rows: {first}"
         )
-    return (option_type == "call").to_numpy(dtype=bool)
+    return is_call

@@ -7,6 +7,7 @@ import pytest
 from relu_options import bachelier, black_scholes
 from relu_options.errors import QuoteError
 from relu_options.greeks_table import add_greeks, volatility_violations
+from relu_options.market_data import bundled_chain, prepare_quotes
 
 
 @pytest.fixture
@@ -88,6 +89,23 @@ def test_a_bad_quote_is_named_and_harms_no_other(quotes):
     np.testing.assert_allclose(faults["upper_bound"], 0.97 * faults["strike"])
 
 
+def test_any_table_is_read_and_a_chain_knows_its_terms(quotes, tmp_path):
+    expected = add_greeks(quotes, forward=101.0, discount_factor=0.97)
+    path = tmp_path / "quotes.csv"
+    spelled = quotes.rename(columns={"strike": "level", "option_type": "cp"})
+    spelled.assign(cp=spelled["cp"].str[0].str.upper()).to_csv(path, index=False)
+    found = add_greeks(
+        path, columns={"strike": "level"}, forward=101.0, discount_factor=0.97
+    )
+    np.testing.assert_allclose(found["delta"], expected["delta"], rtol=1e-9)
+    chain = bundled_chain()["2025-06-20"]
+    prepared = prepare_quotes(chain, rate=0.04)
+    table = add_greeks(chain, rate=0.04)
+    assert set(table["discount_factor"]) == {prepared.discount_factor}
+    by_rows = add_greeks(chain.to_frame(), rate=0.04)
+    np.testing.assert_allclose(by_rows["delta"], table["delta"], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("change", "terms", "message"),
     [
@@ -96,7 +114,7 @@ def test_a_bad_quote_is_named_and_harms_no_other(quotes):
         (lambda q: q.drop(columns="time_to_expiry"), {}, "pass `time_to_expiry=`"),
         (lambda q: q, {"forward": None}, "pass `forward=` or `spot=`"),
         (lambda q: q.assign(delta=0.5), {}, "already have columns \\['delta'\\]"),
-        (lambda q: q.assign(option_type="C"), {}, "in 18 of 18 rows: row"),
+        (lambda q: q.assign(option_type="X"), {}, "in 18 of 18 rows: row"),
         (lambda q: q.assign(strike="high"), {}, "column 'strike' holds values"),
     ],
 )
