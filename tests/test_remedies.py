@@ -77,9 +77,9 @@ REMEDIES = sorted(
 
 def public_names() -> set[str]:
     formulas = {"black_scholes", "bachelier"}
-    names = set(relu_options.__all__) | ENTRIES
+    names = set(dir(relu_options)) | ENTRIES
     names |= {one.name for one in EVERY if one.module in formulas}
-    classes = {one for one in relu_options.__all__ if one[0].isupper()}
+    classes = {one for one in dir(relu_options) if one[0].isupper()}
     return names | {
         one.name for one in EVERY if one.owner in classes and one.name[0] != "_"
     }
