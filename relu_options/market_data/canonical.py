@@ -148,15 +148,7 @@ def canonical_table(
     columns["expiry_time"] = _expiry_times(columns, rows, read.timezone)
     if "last_trade_time" in rows:
         columns["last_trade_time"] = known_times(rows["last_trade_time"], read.timezone)
-    for name in CANONICAL_COLUMNS:
-        if name not in columns:
-            empty = np.nan if name in _NUMBERS else None
-            dtype = "float64" if name in _NUMBERS else "str"
-            columns[name] = pd.Series(empty, index=rows.index, dtype=dtype)
-    present = [name for name in OPTIONAL_COLUMNS if name in columns]
-    table = pd.DataFrame({name: columns[name] for name in CANONICAL_COLUMNS})
-    for name in present:
-        table[name] = columns[name]
+    table = _in_order(columns, rows.index)
     return CanonicalTable(
         table,
         nonstandard=_nonstandard(rows, columns["root"]),
@@ -164,6 +156,20 @@ def canonical_table(
         strange_types=strange,
         stated_years=stated_years,
     )
+
+
+def _in_order(columns: dict[str, pd.Series], index: pd.Index) -> pd.DataFrame:
+    """Canonical columns in their order, empty where unknown, then optional ones."""
+    for name in CANONICAL_COLUMNS:
+        if name not in columns:
+            empty = np.nan if name in _NUMBERS else None
+            dtype = "float64" if name in _NUMBERS else "str"
+            columns[name] = pd.Series(empty, index=index, dtype=dtype)
+    present = [name for name in OPTIONAL_COLUMNS if name in columns]
+    table = pd.DataFrame({name: columns[name] for name in CANONICAL_COLUMNS})
+    for name in present:
+        table[name] = columns[name]
+    return table
 
 
 def _missing_column(read: LayoutRows, *wanted: str) -> MissingColumnError:

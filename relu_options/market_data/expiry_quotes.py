@@ -168,14 +168,7 @@ class ExpiryQuotes:
         if on_bad_quotes == "raise":
             report.raise_first_fault()
         kept = np.flatnonzero(codes == 0)
-        if len(kept) < LEAST_STRIKES:
-            raise QuoteError(
-                f"only {len(kept)} usable strikes, where at least {LEAST_STRIKES} are "
-                f"needed: {report.in_one_line()}"
-            )
-        if quoted.kind == "spread" and not quoted.bid[kept].any():
-            note = "every bid is zero: the quotes bound prices from above only"
-            report = replace(report, notes=(*report.notes, note))
+        report = _with_enough(report, quoted, kept)
         expiry, settlement = chain.slices[0]
         table, places = source or (rows, np.arange(len(rows)))
         arrays: dict[str, Any] = _arrays(
@@ -296,6 +289,21 @@ class ExpiryQuotes:
             f"forward={self.forward:.10g}, discount_factor={self.discount_factor:.8g}, "
             f"time_to_expiry={self.time_to_expiry:.6g})"
         )
+
+
+def _with_enough(
+    report: QuoteReport, quoted: QuotedRows, kept: np.ndarray
+) -> QuoteReport:
+    """The report, with a note where nobody bids, if there are strikes enough to fit."""
+    if len(kept) < LEAST_STRIKES:
+        raise QuoteError(
+            f"only {len(kept)} usable strikes, where at least {LEAST_STRIKES} are "
+            f"needed: {report.in_one_line()}"
+        )
+    if quoted.kind == "spread" and not quoted.bid[kept].any():
+        note = "every bid is zero: the quotes bound prices from above only"
+        return replace(report, notes=(*report.notes, note))
+    return report
 
 
 def _arrays(
