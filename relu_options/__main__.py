@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -49,6 +49,13 @@ class Command:
     run: Callable[[argparse.Namespace], None]
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, and where to read more."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns 0, or 2 with one line on bad input."""
     try:
@@ -64,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="relu-options")
+    parser = _Parser(prog="relu-options")
     parser.add_argument(
         "--version", action="version", version=f"relu-options {ro.__version__}"
     )

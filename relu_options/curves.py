@@ -21,14 +21,14 @@ import pandas as pd
 from jax.core import Tracer
 
 from relu_options import black_scholes
-from relu_options._formulas.elementwise import BUCKETS, Numeric, restorer
+from relu_options._formulas.elementwise import BUCKETS, Numeric, boolean, restorer
 from relu_options.arbitrage import (
     CurveCertificate,
     QuoteArbitrage,
     certify_network,
     least_excess,
 )
-from relu_options.errors import require_positive
+from relu_options.errors import require_payoff, require_positive
 from relu_options.files import check_seal
 from relu_options.fit_documents import from_document, to_document
 from relu_options.networks import (
@@ -124,7 +124,8 @@ class PriceCurve:
 
     def price(self, strike: Any, is_call: bool = True) -> Numeric:
         """Price of a call, or of a put, in currency paid today."""
-        return self._evaluate(_call if is_call else _put, strike)
+        formula = _call if boolean(is_call, name="is_call") else _put
+        return self._evaluate(formula, strike)
 
     def implied_volatility(self, strike: Any) -> Numeric:
         """Black-Scholes volatility, annualised, 0.2 meaning 20%."""
@@ -137,12 +138,14 @@ class PriceCurve:
         (C - K \, \partial C / \partial K) / F$.
         """
         call = self._evaluate(_delta, strike)
-        return call if is_call else call - self.discount_factor
+        return call if boolean(is_call, name="is_call") else call - self.discount_factor
 
     def strike_delta(self, strike: Any, is_call: bool = True) -> Numeric:
         """Derivative of the price in the strike."""
         slope = self._evaluate(_strike_delta, strike)
-        return slope if is_call else slope + self.discount_factor
+        return (
+            slope if boolean(is_call, name="is_call") else slope + self.discount_factor
+        )
 
     def gamma(self, strike: Any) -> Numeric:
         """Second derivative of the price in the forward, the curve moving with it."""
@@ -203,6 +206,7 @@ class PriceCurve:
             return (
                 float(price_from_strikes(payoff, self.network)) / self.discount_factor
             )
+        require_payoff(payoff)
         nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
         values = np.asarray(payoff(np.asarray(self.network.states(nodes)).T))
         masses = np.asarray(self.network.weights) / self.discount_factor
@@ -210,6 +214,8 @@ class PriceCurve:
 
     def sample(self, key: jax.Array | int, n: int) -> np.ndarray:
         """Draw `n` values of the underlying at expiry with a JAX random key or seed."""
+        if n < 0:
+            raise ValueError(f"`n` values are drawn, a whole number from 0 on, not {n}")
         if isinstance(key, int):
             key = jax.random.key(key)
         return np.array(self.network.sample(key, n))

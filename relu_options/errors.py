@@ -12,7 +12,7 @@ class QuoteError(ValueError):
         >>> try:
         ...     prepare_quotes(pd.DataFrame({"strike": [], "mid": []}))
         ... except QuoteError as error:
-        ...     print(error)
+        ...     print(str(error).split(";")[0])
         the table of quotes has no rows
     """
 
@@ -132,3 +132,19 @@ def require_positive(**values: float) -> None:
     for name, value in values.items():
         if not 0.0 < value < math.inf:
             raise ValueError(f"{name} must be positive, not {value!r}")
+
+
+def require_payoff(payoff: object) -> None:
+    """Raise `TypeError` unless something can be evaluated at spots.
+
+    Examples:
+        >>> require_payoff(5.0)
+        Traceback (most recent call last):
+            ...
+        TypeError: a payoff is one such as `payoffs.straddle(100.0)`, a network, or a function of an array of spots, not float
+    """  # noqa: E501
+    if not callable(payoff):
+        raise TypeError(
+            "a payoff is one such as `payoffs.straddle(100.0)`, a network, or a "
+            f"function of an array of spots, not {type(payoff).__name__}"
+        )

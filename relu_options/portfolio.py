@@ -306,6 +306,11 @@ class StrikePortfolio:
 
 def _prices(portfolio: StrikePortfolio, curve: PriceCurve) -> np.ndarray:
     """Price of one option of each leg."""
+    if not hasattr(curve, "price"):
+        raise TypeError(
+            "a portfolio is priced on a curve, such as `fit_curve(quotes)`, not on "
+            f"{type(curve).__name__}"
+        )
     strikes = portfolio.strikes
     calls, puts = curve.price(strikes), curve.price(strikes, is_call=False)
     return np.where(np.asarray(portfolio.is_call, bool), calls, puts)

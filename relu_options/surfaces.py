@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from relu_options import black_scholes, surface_law
-from relu_options._formulas.elementwise import BUCKETS, Numeric, restorer
+from relu_options._formulas.elementwise import BUCKETS, Numeric, boolean, restorer
 from relu_options.arbitrage.surface_certificate import (
     SurfaceCertificate,
     certify_surface,
@@ -153,6 +153,7 @@ class Surface:
             is_call: True for calls, False for puts.
         """
         forward, discount, value = self._evaluate(surface_law.time_value, strike, time)
+        is_call = boolean(is_call, name="is_call")
         gain = np.where(is_call, 1.0, -1.0) * (forward - np.asarray(strike, float))
         price = discount * (forward * value + np.maximum(gain, 0.0))
         return self._restored((strike, time, is_call), price)
@@ -173,7 +174,8 @@ class Surface:
         moneyness = np.asarray(strike, float) / forward
         call = value + np.maximum(1.0 - moneyness, 0.0) + moneyness * above
         return self._restored(
-            (strike, time, is_call), discount * (call - np.where(is_call, 0.0, 1.0))
+            (strike, time, is_call),
+            discount * (call - np.where(boolean(is_call, "is_call"), 0.0, 1.0)),
         )
 
     def gamma(self, strike: Any, time: Any) -> Numeric:
@@ -219,7 +221,7 @@ class Surface:
         rate = decay * call + discount * forward * rise
         rate = rate + growth * (call + discount * strike_paid * above)
         contract = discount * ((growth + decay) * forward - decay * strike_paid)
-        put = np.where(is_call, 0.0, contract)
+        put = np.where(boolean(is_call, "is_call"), 0.0, contract)
         return self._restored((strike, time, is_call), put - rate)
 
     def density(self, strike: Any, time: Any) -> Numeric:

@@ -163,7 +163,16 @@ def _as_jax(argument: Any) -> jax.Array:
 
 def _broadcast_shape(arrays: list[np.ndarray]) -> tuple[int, ...]:
     shapes = {array.shape for array in arrays} - {()}
-    return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+    if len(shapes) == 1:
+        return shapes.pop()
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        shown = " and ".join(map(str, sorted(shapes)))
+        raise ValueError(
+            f"arguments of shapes {shown} do not go together; give numbers, or arrays "
+            "of one shape"
+        ) from error
 
 
 def _stays_in_jax(argument: Any) -> bool:

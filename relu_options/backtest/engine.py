@@ -241,6 +241,11 @@ def dates_between(history: History, start: Any, end: Any) -> pd.DatetimeIndex:
     Raises:
         BacktestError: If there are none.
     """
+    if not hasattr(history, "dates"):
+        raise TypeError(
+            "a backtest runs on a history, such as `ChainHistory(folder)` or "
+            f"`bundled_history()`, not on {type(history).__name__}"
+        )
     dates = pd.DatetimeIndex(history.dates).sort_values()
     if start is not None:
         dates = dates[dates >= as_date(start)]

@@ -102,7 +102,10 @@ def canonical_table(
     """
     rows = read.rows
     if not len(rows):
-        raise QuoteError("the table of quotes has no rows")
+        raise QuoteError(
+            "the table of quotes has no rows; it needs one for each option: check the "
+            "file, or the filter that made the table"
+        )
     for name in rows.columns:
         require_scalars(rows[name])
     notes: list[str] = []

@@ -33,7 +33,6 @@ Slice: TypeAlias = tuple[pd.Timestamp | float, str | None]
 """Expiry and settlement; where a source has no dates, years to expiry and None."""
 
 _PERIOD = r"\s*(\d{4})(?:-(\d{2}))?\s*"  # a year, or a month of one
-_FIRST_YEAR = 1900  # what pandas makes of "June" is of the year one
 _SHOWN = 3
 
 
@@ -430,7 +429,7 @@ class OptionChain:
             date = as_date(key)
         except QuoteError:
             date = pd.NaT
-        if not pd.isna(date) and date.year >= _FIRST_YEAR:
+        if not pd.isna(date):
             return date
         raise KeyError(
             f"{key!r} is no expiry: keys are dates such as '2019-06-21', with a "

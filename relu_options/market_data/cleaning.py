@@ -688,6 +688,13 @@ def nothing_left(
             f"{text}; the expiry, {ends:%Y-%m-%d %H:%M} UTC, is not after the quote "
             f"time, {quote_time:%Y-%m-%d %H:%M} UTC; check `quote_time` and the expiry"
         )
+    column = {"missing_strike": "strike", "missing_bid": "bid", "missing_ask": "ask"}
+    name = column.get(most, "bid" if most == "missing_quote" else None)
+    if name is not None:
+        return (
+            f"{text}; cells that are no numbers count as missing: write numbers, or "
+            f"name another column with `columns={{'{name}': ...}}`"
+        )
     return text
 
 

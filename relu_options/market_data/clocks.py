@@ -25,6 +25,7 @@ MINUTES_PER_YEAR = 365 * 24 * 60
 
 # Seconds since 1970 written as a number, by its digits: 1.6e9 s, 1.6e12 ms, ...
 _EPOCH_UNITS = ((1e10, "s"), (1e13, "ms"), (1e16, "us"), (np.inf, "ns"))
+_FIRST_YEAR = 1900  # of an expiry or a quote; an earlier one is no date
 _EPOCH_LEAST = 1e8  # below it, a number is a date such as 20190621
 _ZONE = r"(?:Z|UTC|[+-]\d{2}:?\d{2})\s*$"
 _SLASHED = r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})\b"
@@ -244,6 +245,8 @@ def as_date(value: object, *, dayfirst: bool = False) -> pd.Timestamp:
         raise QuoteError(f"{value!r} is not a date; write it as 2019-06-21") from error
     if stamp is pd.NaT:
         return stamp  # type: ignore[return-value]
+    if stamp.year < _FIRST_YEAR:  # "June" is read as June of the year 1
+        raise QuoteError(f"{value!r} is not a date; write it as 2019-06-21")
     return stamp.tz_localize(None).normalize()
 
 

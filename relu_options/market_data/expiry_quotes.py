@@ -141,13 +141,19 @@ class ExpiryQuotes:
             dated=chain.dated_time_to_expiry,
         )
         require_one_quote_each(codes, quoted, chain.strange_types)
-        implied = imply_terms(
-            terms,
-            quoted,
-            codes,
-            borrowed=chain.borrowed_rates,
-            strange_types=chain.strange_types,
-        )
+        try:
+            implied = imply_terms(
+                terms,
+                quoted,
+                codes,
+                borrowed=chain.borrowed_rates,
+                strange_types=chain.strange_types,
+            )
+        except QuoteError as error:
+            report = QuoteReport.of(rows, codes, ())
+            if not report.faults:
+                raise
+            raise QuoteError(f"{error}; {report.in_one_line()}") from error
         is_call, notes = _option_types(quoted, codes, implied)
         parity = implied.parity
         quotes = SliceQuotes(

@@ -209,7 +209,19 @@ def forward_from_parity(
         variance *= 1.0 - shrinkage
     discount_error = float(np.sqrt(variance)) if discount_factor is None else 0.0
     residuals = y - line.slope * (line.zero - k)
-    _check_line(line, residuals, s)
+    try:
+        _check_line(line, residuals, s)
+    except QuoteError as error:
+        if not (call_bid.any() or put_bid.any()):
+            raise QuoteError(f"every bid is zero: {error}") from error
+        if forward is None or pairs < 2:
+            raise
+        told = _robust_line(k, y, s, zero=None, slope=None, guessed_slope=guess)
+        _check_line(told, y - told.slope * (told.zero - k), s)
+        raise QuoteError(
+            f"the forward is given as {forward:.6g}, but {pairs} pairs of calls and "
+            f"puts imply {told.zero:.6g}; check `forward=`, or leave it out"
+        ) from error
     if time_to_expiry is None and discount_error > _WORST_DISCOUNT_ERROR:
         raise QuoteError(
             f"{pairs} pairs between strikes {k[0]:.10g} and {k[-1]:.10g} do not tell "

@@ -100,9 +100,9 @@ class MarketTerms:
             return rows
         columns: dict[str, float] = {}
         if self.time_to_expiry is not None:
-            columns["time_to_expiry"] = self.time_to_expiry
+            columns["time_to_expiry"] = float(self.time_to_expiry)
         if self.spot is not None:
-            columns["underlying_price"] = self.spot
+            columns["underlying_price"] = float(self.spot)
         rows = rows.assign(**columns)
         for name in ("forward", "discount_factor", "dividend_yield", "rate"):
             value = getattr(self, name)

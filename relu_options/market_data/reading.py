@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
@@ -30,6 +31,7 @@ from relu_options.market_data.sources import (
     Readable,
     folder_groups,
     is_readable,
+    not_readable,
     open_source,
     path_date,
 )
@@ -337,7 +339,7 @@ def prepare_slices(
         return replace(found, chain=chain)
     several = [quotes] if isinstance(quotes, ExpiryQuotes) else quotes
     if not isinstance(several, Iterable):
-        raise TypeError(_not_readable(quotes))
+        raise TypeError(not_readable(quotes))
     for position, one in enumerate(several):
         if isinstance(one, ExpiryQuotes):
             refuse("the quotes are prepared; pass it to `prepare_quotes`", **reading)
@@ -371,15 +373,6 @@ def _add_slices(
             found.quotes.append(quotes)
             found.chains.append(one)
             found.rows.append(one.rows if own is None else own[0].iloc[own[1]])
-
-
-def _not_readable(source: object) -> str:
-    """The message on what no chain is read from."""
-    return (
-        "a chain is read from a path or a DataFrame, not "
-        f"{type(source).__name__}; or from a Polars, Arrow or DuckDB table, a dict of "
-        "columns, or what yfinance's `option_chain` returns"
-    )
 
 
 class ChainReader(Iterator[OptionChain]):
@@ -505,6 +498,13 @@ class _Reader:
     known: MarketTerms
     limits: TradingLimits
 
+    def __post_init__(self) -> None:
+        if self.columns is not None and not isinstance(self.columns, Mapping):
+            raise TypeError(
+                "`columns` is a dict from names of this library to those of the table, "
+                f"such as {{'strike': 'K_usd'}}, not {type(self.columns).__name__}"
+            )
+
     @classmethod
     def asked(cls, reading: Mapping[str, Any]) -> "_Reader":
         """From the arguments of `read_chain` that are given.
@@ -514,9 +514,12 @@ class _Reader:
         """
         unknown = reading.keys() - Reading.__annotations__.keys()
         if unknown:
+            known = sorted(Reading.__annotations__)
+            near = get_close_matches(min(unknown), known, 1)
+            meant = f", did you mean `{near[0]}`?" if near else ";"
             raise TypeError(
-                f"unknown arguments {sorted(unknown)}; those of `read_chain` are "
-                f"{sorted(Reading.__annotations__)}"
+                f"unknown arguments {sorted(unknown)}{meant} those of `read_chain` are "
+                f"{known}"
             )
 
         def pick(kind: Callable, *names: str) -> Any:
@@ -538,8 +541,6 @@ class _Reader:
         """The one chain of a source; of a table, also it and the place of each row."""
         if isinstance(source, OptionChain):
             return self._known_of(source), None
-        if not is_readable(source):
-            raise TypeError(_not_readable(source))
         table = self.open(_one_group(source, self.wanted.date))
         wanted = table.wanted(self.wanted)
         chosen = select_one(table.canonical.table, wanted)

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -130,6 +131,7 @@ def open_source(
     Raises:
         FileNotFoundError: If there is no such file.
         QuoteError: If a file is broken.
+        TypeError: If it is none of these.
         ImportError: If a format needs a library that is not installed.
     """
     if hasattr(source, "calls") and hasattr(source, "puts"):
@@ -142,10 +144,23 @@ def open_source(
     if not isinstance(source, str | Path):
         return ChainSource(None, _as_frame(source), columns=columns)
     path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(_no_file(path))
     try:
         return _open_file(path, columns)
     except (*_BROKEN, gzip.BadGzipFile) as error:
         raise QuoteError(f"{path} is broken: {error}") from error
+
+
+def _no_file(path: Path) -> str:
+    """The message where there is no such file, with the one that may be meant."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}, nor {path}; check the path"
+    names = [one.name for one in folder.iterdir()]
+    near = get_close_matches(path.name, names, 1)
+    meant = f"; did you mean {near[0]}?" if near else "; check its name"
+    return f"there is no file {path.name} in {folder.resolve()}{meant}"
 
 
 def is_readable(source: object) -> bool:
@@ -165,11 +180,21 @@ def is_readable(source: object) -> bool:
     )
 
 
+def not_readable(source: object) -> str:
+    """The message on what no chain is read from."""
+    return (
+        "a chain is read from a path or a DataFrame, not "
+        f"{type(source).__name__}; or from a Polars, Arrow or DuckDB table, a dict of "
+        "columns, or what yfinance's `option_chain` returns"
+    )
+
+
 def _as_frame(table: Any) -> pd.DataFrame:
     """A table of whatever library as a DataFrame.
 
     Raises:
         QuoteError: If a dict is not one of columns of one length.
+        TypeError: If it is no table.
         ImportError: If what its library needs is not installed.
     """
     if isinstance(table, pd.DataFrame):
@@ -181,7 +206,9 @@ def _as_frame(table: Any) -> pd.DataFrame:
             raise QuoteError(
                 f"a dict of columns needs lists of one length: {error}"
             ) from error
-    name = next(name for name in _TO_PANDAS if hasattr(table, name))
+    name = next((name for name in _TO_PANDAS if hasattr(table, name)), None)
+    if name is None:
+        raise TypeError(not_readable(table))
     return pd.DataFrame(getattr(table, name)())
 
 

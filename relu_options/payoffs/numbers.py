@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Number: TypeAlias = float | Fraction
+_NO_NUMBERS = "strikes, and other figures of a payoff, are numbers, not {}"
 _LEAST = math.ulp(0.0)
 
 
 def as_numbers(values: Any) -> np.ndarray:
     """As floats; as they are if they are exact rationals."""
     array = np.asarray(values)
+    if array.dtype.kind not in "biufO":
+        raise TypeError(_NO_NUMBERS.format(array.tolist()))
     return array if is_exact(array) else array.astype(float)
 
 
@@ -26,7 +29,10 @@ def is_exact(array: np.ndarray) -> bool:
 
 def as_rationals(array: np.ndarray) -> np.ndarray:
     """Each number as a `Fraction`: exactly, since a float is one too."""
-    rationals = [Fraction(value) for value in array.reshape(-1).tolist()]
+    try:
+        rationals = [Fraction(value) for value in array.reshape(-1).tolist()]
+    except TypeError as error:
+        raise TypeError(_NO_NUMBERS.format(array.tolist())) from error
     return np.array(rationals, object).reshape(array.shape)
 
 

@@ -72,8 +72,11 @@ class Payoff:
                 "strikes and weights are of one shape `(n,)`; they have "
                 f"{strikes.shape} and {weights.shape}"
             )
+        for given in (strikes, weights):
+            as_numbers(given)  # or an error that shows it
         numbers = np.concatenate([[self.cash, self.slope], strikes, weights])
-        numbers = as_rationals(numbers) if is_exact(numbers) else numbers + 0.0
+        exact = is_exact(numbers)
+        numbers = as_rationals(numbers) if exact else as_numbers(numbers) + 0.0
         if not ((-np.inf < numbers) & (numbers < np.inf)).all():
             raise ValueError(
                 f"cash {self.cash}, slope {self.slope}, strikes and weights of a "

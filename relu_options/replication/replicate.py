@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from relu_options.curves import PriceCurve
-from relu_options.errors import refuse
+from relu_options.errors import refuse, require_payoff
 from relu_options.fitting.curve import fit_curve
 from relu_options.market_data import (
     ExpiryQuotes,
@@ -147,6 +147,7 @@ def replicate(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {list(METHODS)}, not {method!r}")
+    require_payoff(payoff)
     if isinstance(market, PriceCurve | ExpiryQuotes):
         refuse("a curve, and prepared quotes, have been read", **reading)
     else:
