@@ -1,8 +1,8 @@
 """Arbitrage in the quotes of several expiries: programmes, trades, repairs."""
 
 import re
-from fractions import Fraction
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
