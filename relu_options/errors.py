@@ -22,6 +22,15 @@ class MissingColumnError(QuoteError):
 
     Attributes:
         columns: The canonical names of those of which one is needed.
+
+    Examples:
+        >>> import pandas as pd
+        >>> from relu_options import prepare_quotes
+        >>> try:
+        ...     prepare_quotes(pd.DataFrame({"K": [90.0], "mid": [1.0]}))
+        ... except MissingColumnError as error:
+        ...     print(error.columns)
+        ('expiry', 'time_to_expiry')
     """
 
     def __init__(self, message: str, columns: tuple[str, ...] = ()) -> None:

@@ -45,6 +45,13 @@ class Reading(TypedDict, total=False):
     """How a source is read, and what is known of it: the arguments of `read_chain`.
 
     Every function that takes quotes takes them.
+
+    Examples:
+        >>> from relu_options.market_data import bundled_chain
+        >>> known: Reading = {"rate": 0.04}
+        >>> quotes = prepare_quotes(bundled_chain()["2025-06-20"], **known)
+        >>> print(round(-np.log(quotes.discount_factor) / quotes.time_to_expiry, 4))
+        0.04
     """
 
     quote_time: object
