@@ -314,6 +314,11 @@ CASES: dict[str, tuple[Call, str | list[str], Call]] = {
         ["forward is given as 150", "9 pairs of calls and puts imply 100", "leave it"],
         lambda _: fit(table()),
     ),
+    "a forward beyond all strikes": (
+        lambda _: fit(table(), forward=1.0, discount_factor=0.99),
+        ["only 2 usable strikes", "exclude the forward given, 1:", "it is about 100"],
+        lambda _: fit(table(), forward=100.0, discount_factor=0.99),
+    ),
     "no such argument": (
         lambda d: ro.fit_curve(d.chain, discount=0.99),  # type: ignore[call-arg]
         ["unknown arguments ['discount']", "did you mean `discount_factor`?"],
@@ -656,3 +661,11 @@ def test_the_shell_says_it_in_one_line(name, desk, capsys, monkeypatch):
         assert word in said.err
     assert in_shell(right) == 0
     assert "18 rows in" in capsys.readouterr().out or SEVERAL in right
+
+
+@pytest.mark.parametrize("known", [{}, {"discount_factor": 0.99}])
+def test_a_forward_that_is_a_little_off_is_noted(known):
+    notes = ro.prepare_quotes(table(), forward=101.0, **known, **QUOTED).report.notes
+    found = [note for note in notes if "exclude the forward given, 101" in note]
+    assert len(found) == 1
+    assert re.search("by parity it is about (99.9|100)", found[0])

@@ -382,9 +382,7 @@ def imply_terms(
     if forward is not None and discount is not None:
         notes = []
         if quoted.kind == "spread" and not terms.american:
-            low = quoted.strike[call] + (quoted.bid[call] - quoted.ask[put]) / discount
-            high = quoted.strike[call] + (quoted.ask[call] - quoted.bid[put]) / discount
-            notes = _parity_note(forward, low, high)
+            notes = _parity_note(forward, discount, quoted, call, put)
         if quoted.kind != "volatility" and terms.american:
             notes.append("American options: fitted from out-of-the-money quotes")
         return ImpliedTerms(forward, discount, None, tuple(notes))
@@ -470,6 +468,10 @@ def _european(
         if prior is not ASSUMED:
             parity = _estimate(quoted, call, put, years, prior=prior, **known)
     notes = [*parity.notes]
+    if terms.forward is not None and quoted.kind == "spread":
+        # A wrong forward bends the discount factor: that of the pairs alone decides.
+        free = _estimate(quoted, call, put, years).discount_factor
+        notes += _parity_note(terms.forward, free, quoted, call, put)
     rate = parity.rate(years)
     error = parity.discount_standard_error / (parity.discount_factor * years)
     if terms.discount_factor is None and abs(rate) - 2.0 * error > _HIGH_RATE:
@@ -578,11 +580,17 @@ def _near_the_money(
     return call[near], put[near]
 
 
-def _parity_note(forward: float, low: np.ndarray, high: np.ndarray) -> list[str]:
-    """A note if most pairs of a call and a put exclude the forward that was given.
-
-    `low` and `high` bound the forward that each pair allows, at its bids and asks.
-    """
+def _parity_note(
+    forward: float,
+    discount: float,
+    quoted: QuotedRows,
+    call: np.ndarray,
+    put: np.ndarray,
+) -> list[str]:
+    """A note if most pairs of a call and a put exclude the forward that was given."""
+    # The forward that each pair allows, at its bids and asks.
+    low = quoted.strike[call] + (quoted.bid[call] - quoted.ask[put]) / discount
+    high = quoted.strike[call] + (quoted.ask[call] - quoted.bid[put]) / discount
     outside = np.count_nonzero((forward < low) | (forward > high))
     if len(low) < LEAST_STRIKES or outside <= 0.5 * len(low):
         return []
