@@ -64,7 +64,7 @@ def main() -> None:
         warm = least_time(lambda chain=chain: ro.fit_surface(chain))
         print(f"{name}: {surface}")
         print(f"  first call {first:.2f} s, warm {1e3 * warm:.0f} ms")
-        prepared, *_ = prepared_expiries(chain, None)
+        prepared, *_ = prepared_expiries(chain)
         warm = least_time(lambda quotes=prepared: ro.fit_surface(quotes))
         print(f"  quotes prepared, warm {1e3 * warm:.0f} ms")
         beside_clarabel(prepared)

@@ -4,8 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 import relu_options as ro
@@ -56,9 +59,6 @@ def chain_of(*expiries, **more):
 
 def as_sources(frame, folder):
     """One table as every library and file format holds it."""
-    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
-    duckdb = pytest.importorskip("duckdb")
-    pytest.importorskip("openpyxl")
     paths = [folder / f"quotes{suffix}" for suffix in (".csv", ".parquet", ".xlsx")]
     frame.to_csv(paths[0], index=False)
     frame.to_parquet(paths[1])
@@ -92,7 +92,6 @@ def test_every_function_takes_what_is_read(tmp_path):
 
 
 def test_a_preamble_above_a_sheet_is_left_out(tmp_path):
-    pytest.importorskip("openpyxl")
     path = tmp_path / "quotes.xlsx"
     frame = table()
     frame.to_excel(path, index=False, startrow=3)
@@ -100,7 +99,6 @@ def test_a_preamble_above_a_sheet_is_left_out(tmp_path):
 
 
 def test_a_frame_of_a_chain_goes_through_excel_and_back(tmp_path):
-    pytest.importorskip("openpyxl")
     chain = bundled_chain()["2025-06-20"]
     path = tmp_path / "chain.xlsx"
     chain.to_frame().to_excel(path)

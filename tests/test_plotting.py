@@ -85,7 +85,7 @@ def test_a_new_figure_shows_volatilities_above_and_the_density_below(curve):
     upper.figure.canvas.draw()
     assert upper.get_position().y0 >= lower.get_position().y1
     assert upper.get_title() == (
-        "XYZ 2025-09-19 (0.518 years), forward 100, inside 9 of 9 spreads"
+        "XYZ 2025-09-19 PM (0.518 years), forward 100, inside 9 of 9 spreads"
     )
 
 

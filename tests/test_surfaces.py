@@ -598,7 +598,7 @@ def test_surfaces_of_quotes_are_proved_from_their_files(surface):
     kinks[20] = 1.0
     for _ in range(20):
         laws = np.exp(-0.5 * (np.log(kinks) / rng.uniform(0.1, 0.3, (4, 1))) ** 2)
-        laws = np.array([tilted(w / w.sum(), kinks) for w in laws])
+        laws = np.array([tilted(w / w.sum(), jnp.asarray(kinks)) for w in laws])
         surfaces.append(
             ro.PriceSurface(
                 kinks,
@@ -705,7 +705,7 @@ def test_coupled_programme_agrees_with_clarabel():
         coupled=jnp.arange(count) > 0,
     )
     first = np.exp(-np.abs(np.log(kinks)) * 4.0)
-    first = np.asarray(tilted(first / first.sum(), kinks))
+    first = np.asarray(tilted(first / first.sum(), jnp.asarray(kinks)))
     start = starting_point(program, jnp.asarray(np.tile(first, (count, 1))))
     solution = jax.jit(lambda p, s: solve(p, s, tolerance=1e-10))(program, start)
 

@@ -1,5 +1,6 @@
 """No false verdict: networks that are hard on arithmetic, against exact regions."""
 
+import re
 from fractions import Fraction
 from itertools import pairwise
 
@@ -294,7 +295,7 @@ def test_what_overflows_is_decided():
     assert {trade.condition for trade in (found, *found.further)} >= {"decreasing"}
     margins_ = found.to_frame()["margin"]
     assert margins_["decreasing"] == -np.inf
-    assert "inf" in repr(found.further[0]) or "inf" in repr(found)
+    assert re.search(r"costs -\d\.\d+e\+36\d", repr(found))
     bound = delta_bound(network, domain)
     assert (bound.low, bound.high) == (-1, Fraction(huge) ** 2 - 1)
     assert "to inf" in repr(bound)
