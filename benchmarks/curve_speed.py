@@ -44,7 +44,8 @@ from relu_options.fitting.programme import (
     fit_mids,
 )
 from relu_options.fitting.smoothing import reference_smoothing
-from relu_options.market_data import ExpiryQuotes, bundled_truth, prepare_quotes
+from relu_options.market_data import ExpiryQuotes, prepare_quotes
+from relu_options.simulation import bundled_truth
 
 KINKS = 64
 BATCH = 64

@@ -4,13 +4,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from relu_options.market_data.bates import BatesModel
-from relu_options.market_data.bundled import HISTORY_FOLDER, write_bundled
-from relu_options.market_data.path_simulation import (
+from relu_options.simulation.bates import BatesModel
+from relu_options.simulation.bundled import HISTORY_FOLDER, write_bundled
+from relu_options.simulation.chain import SimulationTerms
+from relu_options.simulation.path import (
     HistoryTerms,
     write_simulated_history,
 )
-from relu_options.market_data.simulation import SimulationTerms
 
 MODEL = BatesModel(
     initial_variance=0.026,

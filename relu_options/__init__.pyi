@@ -16,6 +16,7 @@ from relu_options import payoffs as payoffs
 from relu_options import plotting as plotting
 from relu_options import portfolio as portfolio
 from relu_options import replication as replication
+from relu_options import simulation as simulation
 from relu_options import surfaces as surfaces
 from relu_options import variance as variance
 from relu_options import verification as verification
@@ -49,8 +50,6 @@ from relu_options.fitting.training import TrainingOptions as TrainingOptions
 from relu_options.greeks_table import add_greeks as add_greeks
 from relu_options.market_data import ChainHistory as ChainHistory
 from relu_options.market_data import OptionChain as OptionChain
-from relu_options.market_data import bundled_chain as bundled_chain
-from relu_options.market_data import bundled_history as bundled_history
 from relu_options.market_data import prepare_quotes as prepare_quotes
 from relu_options.market_data import read_chain as read_chain
 from relu_options.market_data import read_chains as read_chains
@@ -68,6 +67,8 @@ from relu_options.replication import fit_payoff as fit_payoff
 from relu_options.replication import price_interval as price_interval
 from relu_options.replication import prune as prune
 from relu_options.replication import replicate as replicate
+from relu_options.simulation import bundled_chain as bundled_chain
+from relu_options.simulation import bundled_history as bundled_history
 from relu_options.surfaces import BlackScholesSurface as BlackScholesSurface
 from relu_options.surfaces import PriceSurface as PriceSurface
 from relu_options.variance import variance_strip as variance_strip

@@ -571,7 +571,7 @@ def plot_fitted_history(fitted: FittedHistory, ax: Axes | None = None) -> Axes:
 
     Examples:
         >>> from relu_options.fitting.history import fit_history
-        >>> from relu_options.market_data.bundled import bundled_history
+        >>> from relu_options.simulation.bundled import bundled_history
         >>> fitted = fit_history(bundled_history(), dates=["2025-01-06", "2025-01-07"])
         >>> plot_fitted_history(fitted).get_ylabel()
         'volatility at the money, %'

@@ -56,7 +56,7 @@ class QuoteCheck:
         The first expiry of a simulated chain is stale: calls and puts cost ten too
         much.
 
-        >>> from relu_options.market_data import bundled_chain
+        >>> from relu_options.simulation import bundled_chain
         >>> table = bundled_chain().to_frame()
         >>> check_quotes(table).is_arbitrage_free
         True

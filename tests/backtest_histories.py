@@ -6,13 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from relu_options.market_data import (
-    BatesModel,
-    SimulationTerms,
-    read_chain,
-    simulate_chain,
-)
+from relu_options.market_data import read_chain
 from relu_options.market_data.clocks import expiry_time, utc_time, years_between
+from relu_options.simulation import BatesModel, SimulationTerms, simulate_chain
 
 
 @dataclass

@@ -18,7 +18,7 @@ from relu_options import train_network
 from relu_options.__main__ import main
 from relu_options.errors import QuoteError
 from relu_options.market_data import prepare_quotes, read_chain, read_chains
-from relu_options.market_data.bundled import bundled_history
+from relu_options.simulation.bundled import bundled_history
 
 STRIKES = np.arange(80.0, 125.0, 5.0)
 FORWARD = 102.0

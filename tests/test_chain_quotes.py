@@ -24,8 +24,9 @@ from relu_options.arbitrage import (
     least_excess,
 )
 from relu_options.errors import QuoteError
-from relu_options.market_data import bundled_chain, prepare_quotes
+from relu_options.market_data import prepare_quotes
 from relu_options.quote_check import QuoteCheck, check_quotes, repair_quotes
+from relu_options.simulation import bundled_chain
 
 UNIT_TERMS = {"is_call": True, "forward": 100.0, "discount_factor": 1.0}
 

@@ -24,8 +24,8 @@ import relu_options as ro
 from relu_options.files import sealed_json
 from relu_options.fitting import history as fitting
 from relu_options.fitting.history import FittedHistory, fit_history, fit_stored
-from relu_options.market_data.bundled import bundled_history
 from relu_options.market_data.history import ChainHistory
+from relu_options.simulation.bundled import bundled_history
 from relu_options.surfaces import PriceSurface
 
 EXPIRIES = ["2025-02-21", "2025-03-21"]

@@ -23,7 +23,7 @@ from relu_options.fitting import programme
 from relu_options.fitting.convex import fit_convex
 from relu_options.fitting.curve import normalise
 from relu_options.fitting.grid import SPACING, kink_grid
-from relu_options.market_data import bundled_truth
+from relu_options.simulation import bundled_truth
 
 # File, volatility error at most (bp), least possible error (bp), modes at most.
 TABLES = [

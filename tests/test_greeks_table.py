@@ -7,7 +7,8 @@ import pytest
 from relu_options import bachelier, black_scholes
 from relu_options.errors import QuoteError
 from relu_options.greeks_table import add_greeks, volatility_violations
-from relu_options.market_data import bundled_chain, prepare_quotes
+from relu_options.market_data import prepare_quotes
+from relu_options.simulation import bundled_chain
 
 
 @pytest.fixture

@@ -23,13 +23,7 @@ from pyarrow import dataset, parquet
 from test_files import contents, flipped
 
 from relu_options.errors import QuoteError
-from relu_options.market_data import (
-    OptionChain,
-    bundled_chain,
-    read_chain,
-    stored_chain,
-)
-from relu_options.market_data.bundled import bundled_history
+from relu_options.market_data import OptionChain, read_chain, stored_chain
 from relu_options.market_data.history import ChainHistory, trade_date
 from relu_options.market_data.stored_chain import (
     PARTS,
@@ -39,6 +33,8 @@ from relu_options.market_data.stored_chain import (
     underlying_folder,
     underlying_of,
 )
+from relu_options.simulation import bundled_chain
+from relu_options.simulation.bundled import bundled_history
 
 SYMBOLS = [
     "SPX190621P02800000",
@@ -901,7 +897,7 @@ def test_a_process_killed_while_appending_loses_nothing(moment, there, tmp_path)
 
 IMPORT = """
 import sys
-from relu_options.market_data.bundled import bundled_history
+from relu_options.simulation.bundled import bundled_history
 from relu_options.market_data.history import ChainHistory
 
 history = ChainHistory(sys.argv[1], file_format="csv")

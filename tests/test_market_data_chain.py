@@ -12,11 +12,11 @@ from relu_options.errors import QuoteError
 from relu_options.market_data import (
     CANONICAL_COLUMNS,
     OptionChain,
-    bundled_chain,
     prepare_quotes,
     read_chain,
     read_chains,
 )
+from relu_options.simulation import bundled_chain
 
 PREAMBLE_2019 = """SPX (S&P 500 INDEX),2859.53,-16.79,
 May 17 2019 @ 15:06 ET,Bid,2859.11,Ask,2860.02,

@@ -17,11 +17,11 @@ from relu_options.market_data import (
     ExpiryQuotes,
     MarketTerms,
     Reading,
-    bundled_chain,
     prepare_quotes,
     read_chain,
 )
 from relu_options.market_data.rates import RateCurve
+from relu_options.simulation import bundled_chain
 
 STRIKES = np.arange(80.0, 125.0, 5.0)
 FORWARD, RATE = 102.0, 0.05

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from relu_options.market_data import BatesModel, bundled_path
-from relu_options.market_data.bundled import bundled_history
-from relu_options.market_data.path_simulation import (
+from relu_options.simulation import BatesModel, bundled_path
+from relu_options.simulation.bundled import bundled_history
+from relu_options.simulation.path import (
     HistoryTerms,
     settlement_prices,
     simulate_history,

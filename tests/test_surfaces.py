@@ -32,7 +32,8 @@ from relu_options.fitting.calendar_program import (
 )
 from relu_options.fitting.grid import shared_grid
 from relu_options.fitting.programme import tilted
-from relu_options.market_data import bundled_truth, prepare_quotes
+from relu_options.market_data import prepare_quotes
+from relu_options.simulation import bundled_truth
 from relu_options.surface_law import _convex_slopes, time_values
 from relu_options.verify import verify_surface
 
@@ -68,7 +69,7 @@ def assert_no_static_arbitrage(surface):
 
 
 def test_bundled_surface_is_inside_every_spread_and_near_the_truth(surface):
-    truth = ro.market_data.bundled_truth()
+    truth = ro.simulation.bundled_truth()
     assert surface.share_inside == 1.0
     for label in surface.expiries:
         day = label.partition(" ")[0]

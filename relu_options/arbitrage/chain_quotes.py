@@ -287,7 +287,8 @@ def chain_excess_in_half_spreads(
         FitError: If HiGHS does not solve the programme.
 
     Examples:
-        >>> from relu_options.market_data import bundled_chain, prepare_quotes
+        >>> from relu_options.market_data import prepare_quotes
+        >>> from relu_options.simulation import bundled_chain
         >>> quotes = [prepare_quotes(one) for one in bundled_chain()]
         >>> chain_excess_in_half_spreads(quotes).total_excess
         0.0

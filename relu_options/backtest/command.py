@@ -11,8 +11,8 @@ from relu_options.backtest.engine import Strategy, backtest
 from relu_options.backtest.result import BacktestResult
 from relu_options.backtest.terms import Costs, DeltaHedge
 from relu_options.errors import refuse
-from relu_options.market_data.bundled import bundled_history
 from relu_options.market_data.history import ChainHistory
+from relu_options.simulation.bundled import bundled_history
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "straddle": strategies.straddle,

@@ -176,7 +176,7 @@ def backtest(
         missing days, and strikes that are no longer listed when far in the money.
 
         >>> from relu_options.backtest.strategies import straddle
-        >>> from relu_options.market_data.bundled import bundled_history
+        >>> from relu_options.simulation.bundled import bundled_history
         >>> result = backtest(bundled_history(), straddle())
         >>> result.summary()[["dates", "capital"]].to_list()
         [40, 1000000.0]

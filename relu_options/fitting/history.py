@@ -105,7 +105,7 @@ def fit_history(
         OSError: If `output` cannot be written to.
 
     Examples:
-        >>> from relu_options.market_data.bundled import bundled_history
+        >>> from relu_options.simulation.bundled import bundled_history
         >>> fitted = fit_history(bundled_history(), dates=["2025-01-06", "2025-01-07"])
         >>> fitted
         FittedHistory(2 dates from 2025-01-06 to 2025-01-07)
@@ -172,7 +172,7 @@ def fit_stored(stored: StoredChain, options: Mapping[str, Any]) -> Outcome:
         options: Keyword arguments of `fit_surface`.
 
     Examples:
-        >>> from relu_options.market_data.bundled import bundled_history
+        >>> from relu_options.simulation.bundled import bundled_history
         >>> outcome = fit_stored(bundled_history().stored("2025-01-06"), {})
         >>> outcome.failed, len(PriceSurface.from_json(outcome.text))
         (False, 5)
@@ -207,7 +207,7 @@ class FittedHistory(Mapping[pd.Timestamp, PriceSurface]):
 
     Examples:
         >>> import tempfile
-        >>> from relu_options.market_data.bundled import bundled_history
+        >>> from relu_options.simulation.bundled import bundled_history
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = fit_history(bundled_history(), dates=["2025-01-06"], output=folder)
         ...     fitted = FittedHistory(folder)

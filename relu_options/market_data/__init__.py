@@ -1,12 +1,5 @@
 """Option chains: read, cleaned with a report, and made ready to fit."""
 
-from relu_options.market_data.bates import BatesModel
-from relu_options.market_data.bundled import (
-    bundled_chain,
-    bundled_history,
-    bundled_path,
-    bundled_truth,
-)
 from relu_options.market_data.chain import ChainReport, OptionChain
 from relu_options.market_data.cleaning import QuoteReport
 from relu_options.market_data.clocks import expiry_time, utc_time, years_between
@@ -22,11 +15,6 @@ from relu_options.market_data.layouts import (
     register_layout,
 )
 from relu_options.market_data.parity import ParityEstimate, forward_from_parity
-from relu_options.market_data.path_simulation import (
-    HistoryTerms,
-    simulate_history,
-    write_simulated_history,
-)
 from relu_options.market_data.rates import MarketTerms
 from relu_options.market_data.reading import (
     Quotes,
@@ -36,21 +24,14 @@ from relu_options.market_data.reading import (
     read_chain,
     read_chains,
 )
-from relu_options.market_data.simulation import (
-    SimulatedChain,
-    SimulationTerms,
-    simulate_chain,
-)
 from relu_options.market_data.sources import ChainSource
 
 __all__ = [
     "CANONICAL_COLUMNS",
-    "BatesModel",
     "ChainHistory",
     "ChainReport",
     "ChainSource",
     "ExpiryQuotes",
-    "HistoryTerms",
     "Layout",
     "LayoutRows",
     "MarketTerms",
@@ -59,13 +40,7 @@ __all__ = [
     "QuoteReport",
     "Quotes",
     "Reading",
-    "SimulatedChain",
-    "SimulationTerms",
     "TableLayout",
-    "bundled_chain",
-    "bundled_history",
-    "bundled_path",
-    "bundled_truth",
     "expiry_time",
     "find_columns",
     "forward_from_parity",
@@ -76,9 +51,6 @@ __all__ = [
     "read_chain",
     "read_chains",
     "register_layout",
-    "simulate_chain",
-    "simulate_history",
     "utc_time",
-    "write_simulated_history",
     "years_between",
 ]

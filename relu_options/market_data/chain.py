@@ -49,7 +49,7 @@ class ChainReport:
         notes: What was assumed or found, with the slices that it concerns.
 
     Examples:
-        >>> from relu_options.market_data import bundled_chain
+        >>> from relu_options.simulation import bundled_chain
         >>> report = bundled_chain()["2025-06-20"].report()
         >>> print(report.rows)
         178 rows in, 89 used
@@ -91,7 +91,7 @@ class ChainReport:
             ValueError: If there is no such rule, or the report was not made by a chain.
 
         Examples:
-            >>> from relu_options.market_data import bundled_chain
+            >>> from relu_options.simulation import bundled_chain
             >>> report = bundled_chain()["2025-06-20"].report()
             >>> len(report.set_aside("in_the_money")), len(report.set_aside("stale"))
             (89, 0)
@@ -301,7 +301,7 @@ class OptionChain:
         """The chain with what a user knows of its market, and of when it was quoted.
 
         Examples:
-            >>> from relu_options.market_data import bundled_chain
+            >>> from relu_options.simulation import bundled_chain
             >>> known = bundled_chain().knowing(MarketTerms(rate=0.04))
             >>> years = known["2025-06-20"].time_to_expiry
             >>> prepared = ExpiryQuotes.of(known["2025-06-20"])
@@ -500,7 +500,7 @@ class OptionChain:
         those outside of their bounds.
 
         Examples:
-            >>> from relu_options.market_data import bundled_chain
+            >>> from relu_options.simulation import bundled_chain
             >>> report = bundled_chain().report()
             >>> print(report.rows.rows_in, report.rows.rows_used, report.rows.counts)
             1238 619 {'in_the_money': 619}

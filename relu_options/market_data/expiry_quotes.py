@@ -76,7 +76,8 @@ class ExpiryQuotes:
         american: Whether the options are known to be American.
 
     Examples:
-        >>> from relu_options.market_data import bundled_chain, prepare_quotes
+        >>> from relu_options.market_data import prepare_quotes
+        >>> from relu_options.simulation import bundled_chain
         >>> quotes = prepare_quotes(bundled_chain()["2025-06-20"])
         >>> len(quotes), quotes.has_spreads, quotes.label
         (89, True, '2025-06-20 PM')

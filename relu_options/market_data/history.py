@@ -85,7 +85,7 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
 
     Examples:
         >>> import tempfile
-        >>> from relu_options.market_data import bundled_chain
+        >>> from relu_options.simulation import bundled_chain
         >>> folder = tempfile.TemporaryDirectory()
         >>> history = ChainHistory(folder.name)
         >>> history.append(bundled_chain())
@@ -168,7 +168,7 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
             ValueError: If the history holds several underlyings.
 
         Examples:
-            >>> from relu_options.market_data.bundled import bundled_history
+            >>> from relu_options.simulation.bundled import bundled_history
             >>> stored = bundled_history().stored("2025-01-06")
             >>> len(stored.content) < 20_000, stored.chain().underlying
             (True, 'SIM')
@@ -251,7 +251,7 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
             QuoteError: If a file cannot be read.
 
         Examples:
-            >>> from relu_options.market_data.bundled import bundled_history
+            >>> from relu_options.simulation.bundled import bundled_history
             >>> history = bundled_history()
             >>> [len(chain) for chain in history.scan(slice(None, "2025-01-08"))]
             [5, 5, 5, 5, 5]
@@ -286,7 +286,7 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
             KeyError: If a date of a list has no chain.
 
         Examples:
-            >>> from relu_options.market_data.bundled import bundled_history
+            >>> from relu_options.simulation.bundled import bundled_history
             >>> history = bundled_history()
             >>> 0 < len(history.select_dates(slice("2025-02-01", None))) < len(history)
             True
@@ -560,7 +560,7 @@ def trade_date(chain: OptionChain, date: object = None) -> pd.Timestamp:
         QuoteError: If neither is known.
 
     Examples:
-        >>> from relu_options.market_data import bundled_chain
+        >>> from relu_options.simulation import bundled_chain
         >>> print(trade_date(bundled_chain()))
         2025-03-14 00:00:00
     """

@@ -47,7 +47,7 @@ class Reading(TypedDict, total=False):
     Every function that takes quotes takes them.
 
     Examples:
-        >>> from relu_options.market_data import bundled_chain
+        >>> from relu_options.simulation import bundled_chain
         >>> known: Reading = {"rate": 0.04}
         >>> quotes = prepare_quotes(bundled_chain()["2025-06-20"], **known)
         >>> print(round(-np.log(quotes.discount_factor) / quotes.time_to_expiry, 4))
@@ -330,7 +330,7 @@ def prepare_slices(
         ValueError: If an argument has no effect: prepared quotes have been read.
 
     Examples:
-        >>> from relu_options.market_data import bundled_chain
+        >>> from relu_options.simulation import bundled_chain
         >>> prepared = prepare_slices(bundled_chain())
         >>> len(prepared.quotes), prepared.skipped
         (8, {})

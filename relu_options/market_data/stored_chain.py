@@ -55,7 +55,7 @@ class StoredChain:
         content: Its bytes.
 
     Examples:
-        >>> from relu_options.market_data import bundled_chain
+        >>> from relu_options.simulation import bundled_chain
         >>> chain = bundled_chain()
         >>> stored = StoredChain(part_name("SIM", "2025-03-14", "csv"),
         ...                      encode_chain(chain, "csv"))
@@ -91,7 +91,7 @@ class StoredChain:
             ImportError: If it is Parquet and pyarrow is not installed.
 
         Examples:
-            >>> from relu_options.market_data.bundled import bundled_history
+            >>> from relu_options.simulation.bundled import bundled_history
             >>> bundled_history().stored("2025-01-02").header()["underlying_price"]
             5000.0
         """
@@ -204,7 +204,7 @@ def encode_chain(chain: OptionChain, file_format: str) -> bytes:
         ImportError: If the format is Parquet and pyarrow is not installed.
 
     Examples:
-        >>> from relu_options.market_data import bundled_chain
+        >>> from relu_options.simulation import bundled_chain
         >>> text = gzip.decompress(encode_chain(bundled_chain(), "csv")).decode()
         >>> text[:41]
         '# {"format": "relu_options.OptionChain/1"'

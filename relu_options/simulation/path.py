@@ -29,10 +29,10 @@ from pandas.tseries import holiday
 from pandas.tseries.offsets import Day
 
 from relu_options.errors import require_positive
-from relu_options.market_data.bates import BatesModel
 from relu_options.market_data.clocks import as_date, expiry_time, years_between
 from relu_options.market_data.history import ChainHistory
-from relu_options.market_data.simulation import (
+from relu_options.simulation.bates import BatesModel
+from relu_options.simulation.chain import (
     SimulatedChain,
     SimulationTerms,
     listed_strikes,

@@ -8,7 +8,7 @@ import pandas as pd
 from relu_options.market_data.chain import OptionChain
 from relu_options.market_data.history import ChainHistory
 from relu_options.market_data.reading import read_chain
-from relu_options.market_data.simulation import (
+from relu_options.simulation.chain import (
     SimulatedChain,
     SimulationTerms,
     simulate_chain,

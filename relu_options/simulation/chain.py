@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from relu_options.market_data.bates import BatesModel
 from relu_options.market_data.chain import OptionChain
 from relu_options.market_data.clocks import (
     as_date,
@@ -16,6 +15,7 @@ from relu_options.market_data.clocks import (
     years_between,
 )
 from relu_options.market_data.reading import read_chain
+from relu_options.simulation.bates import BatesModel
 
 _STEPS = (5.0, 10.0, 25.0, 50.0, 100.0, 200.0)
 _STRIKES_PER_DEVIATION = 16.0
@@ -85,7 +85,7 @@ class SimulatedChain:
             units, `discount_factor`.
 
     Examples:
-        >>> from relu_options.market_data import bundled_truth
+        >>> from relu_options.simulation import bundled_truth
         >>> truth = bundled_truth()
         >>> print(truth.true_price("2025-06-20", [4800.0, 5200.0]).round(2))
         [101.29  89.34]

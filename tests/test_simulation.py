@@ -14,13 +14,13 @@ from scipy.integrate import quad, trapezoid
 from scipy.special import factorial, ndtr
 
 from relu_options import black_scholes
-from relu_options.market_data import (
+from relu_options.market_data import prepare_quotes
+from relu_options.simulation import (
     BatesModel,
     SimulationTerms,
     bundled_chain,
     bundled_path,
     bundled_truth,
-    prepare_quotes,
     simulate_chain,
 )
 
