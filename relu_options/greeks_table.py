@@ -16,7 +16,12 @@ from relu_options.market_data import (
     prepare_slices,
     read_chain,
 )
-from relu_options.market_data.columns import LAST_PRICES, call_flags, match_columns
+from relu_options.market_data.columns import (
+    LAST_PRICES,
+    call_flags,
+    check_option_types,
+    match_columns,
+)
 from relu_options.market_data.sources import column_key, open_source
 from relu_options.quote_status import QuoteStatus
 
@@ -61,7 +66,8 @@ def add_greeks(
 
     Raises:
         QuoteError: If a column or term is missing, an option type is neither "call" nor
-            "put", or a new column would replace one that is there.
+            "put", or what prices contradict, or a new column would replace one that is
+            there.
         ValueError: If the model is unknown, or a market is given in both forms.
 
     Examples:
@@ -220,9 +226,19 @@ def _terms(quotes: pd.DataFrame, given: dict) -> tuple[dict[str, Any], np.ndarra
         raise QuoteError(
             "there is no column 'forward' or 'spot'; pass `forward=` or `spot=`"
         )
+    same = pd.DataFrame(option, index=quotes.index)
     option["strike"] = _column(quotes, "strike")
     option["is_call"] = _is_call(quotes["option_type"])
-    return option, _price(quotes)
+    price = _price(quotes)
+    check_option_types(
+        quotes["option_type"],
+        option["is_call"],
+        np.ones(len(quotes), dtype=bool),
+        strike=option["strike"],
+        price=price,
+        slices=same.groupby([*same], dropna=False).ngroup().to_numpy(),
+    )
+    return option, price
 
 
 def _require(quotes: pd.DataFrame, names: list[str]) -> None:

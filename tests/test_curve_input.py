@@ -413,9 +413,9 @@ def test_volatilities_do_not_tell_the_forward(volatilities):
         ro.fit_curve(volatilities, time_to_expiry=YEARS)
 
 
-def test_calls_and_puts_swapped_imply_no_discount_factor(quotes):
-    swapped = {"call": "put", "put": "call"}
-    quotes["option_type"] = quotes["option_type"].map(swapped)
+def test_pairs_that_imply_no_discount_factor_are_refused(quotes):
+    """As with strikes in another unit than prices."""
+    quotes["strike"] *= 1e4
     with pytest.raises(QuoteError, match=r"which no discount factor does; check"):
         ro.fit_curve(quotes, time_to_expiry=YEARS)
 

@@ -209,8 +209,8 @@ CASES: dict[str, tuple[Call, str | list[str], Call]] = {
     ),
     "option types 0 for calls": (
         lambda _: fit(types(0, 1)),
-        ["call minus put", "9 pairs", "check", "option types"],
-        lambda _: fit(types(1, 0)),
+        ["read as 1 = call, 0 = put", "the reverse", ".map({1: 'put', 0: 'call'})"],
+        lambda _: fit(types(0, 1).replace({"type": {1: "put", 0: "call"}})),
     ),
     "option types foo and bar": (
         lambda _: fit(types("foo", "bar")),

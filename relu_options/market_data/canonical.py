@@ -17,6 +17,7 @@ from relu_options.market_data.columns import (
     CANONICAL_COLUMNS,
     OPTIONAL_COLUMNS,
     call_flags,
+    check_option_types,
     flags,
     numbers,
     require_scalars,
@@ -98,7 +99,7 @@ def canonical_table(
 
     Raises:
         QuoteError: If there are no rows, no strikes, neither expiry nor time to expiry,
-            or prices in a coin without its price.
+            prices in a coin without its price, or option types that prices contradict.
     """
     rows = read.rows
     if not len(rows):
@@ -152,6 +153,7 @@ def canonical_table(
     if "last_trade_time" in rows:
         columns["last_trade_time"] = known_times(rows["last_trade_time"], read.timezone)
     table = _in_order(columns, rows.index)
+    notes.extend(_types_told_by_prices(rows, table))
     return CanonicalTable(
         table,
         nonstandard=_nonstandard(rows, columns["root"]),
@@ -315,6 +317,26 @@ def _option_types(
         )
     kinds = pd.Series(np.where(is_call, "call", "put"), index=rows.index, dtype="str")
     return kinds.where(known), strange
+
+
+def _types_told_by_prices(rows: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """A note if prices do not tell what types mean; raises if they contradict them."""
+    if "option_type" not in rows:
+        return []
+    contract = ["quote_time", "underlying", "root", "expiry_time"]
+    if table["expiry_time"].isna().all():
+        contract.append("time_to_expiry")
+    kinds, price = table["option_type"], 0.5 * (table["bid"] + table["ask"])
+    if "mid" in table:
+        price = price.fillna(table["mid"])
+    return check_option_types(
+        rows["option_type"],
+        (kinds == "call").to_numpy(dtype=bool, na_value=False),
+        kinds.notna().to_numpy(),
+        strike=table["strike"].to_numpy(),
+        price=price.to_numpy(),
+        slices=table.groupby(contract, dropna=False, sort=False).ngroup().to_numpy(),
+    )
 
 
 def _prefer_symbol(

@@ -1,4 +1,4 @@
-"""The canonical columns of a table of option quotes, and how to find them by name."""
+"""Canonical columns of a table of quotes: how names find them, what cells mean."""
 
 import re
 from collections.abc import Hashable, Mapping
@@ -225,6 +225,11 @@ _OPTION_TYPES = {
     "0": False,
     "0.0": False,
 }
+
+_MAJORITY = 0.75  # of the steps from strike to strike: stale quotes go astray
+_LEAST_STEPS = 2
+_LEAST_STEPS_OF_WORDS = 3  # of calls and of puts: fewer may be an arbitrage
+_OTHER = {"call": "put", "put": "call"}
 
 
 def find_columns(
@@ -482,3 +487,95 @@ def _option_type(value: Hashable) -> bool | None:
     if isinstance(value, bool):
         return value
     return _OPTION_TYPES.get(str(value).strip().lower().removesuffix("s"))
+
+
+def check_option_types(
+    said: pd.Series,
+    is_call: np.ndarray,
+    known: np.ndarray,
+    *,
+    strike: np.ndarray,
+    price: np.ndarray,
+    slices: np.ndarray,
+) -> list[str]:
+    """Raise if the prices of calls rise with the strike, and those of puts fall.
+
+    Args:
+        said: The option types as a table has them.
+        is_call: What they are read as. Shape `(rows,)`.
+        known: Where that is anything.
+        strike: Strikes.
+        price: Prices, NaN where there are none.
+        slices: A number for each quote time, underlying and expiry.
+
+    Returns:
+        A note, if the types are zeros and ones and prices do not tell.
+
+    Raises:
+        QuoteError: If prices say that the types are the reverse.
+
+    Examples:
+        >>> types, strike = pd.Series([0, 0, 0]), np.array([90.0, 100.0, 110.0])
+        >>> try:
+        ...     check_option_types(types, np.zeros(3, bool), np.ones(3, bool),
+        ...                        strike=strike, price=np.array([12.0, 5.0, 1.0]),
+        ...                        slices=np.zeros(3))
+        ... except QuoteError as error:
+        ...     print(str(error)[:67])
+        option types are read as 0 = put, but their prices say the reverse:
+    """
+    kinds = {"call": known & is_call, "put": known & ~is_call}
+    readings = {
+        value: kind
+        for kind, rows in kinds.items()
+        for value in said[rows].dropna().unique().tolist()
+    }
+    if not readings:
+        return []
+    right = {
+        kind: _steps(rows, strike, price, slices) == (1.0 if kind == "put" else -1.0)
+        for kind, rows in kinds.items()
+    }
+    every = np.concatenate([*right.values()])
+    reading = ", ".join(f"{value!r} = {kind}" for value, kind in readings.items())
+    reverse = {value: _OTHER[kind] for value, kind in readings.items()}
+    if _are_reversed(readings, right):
+        raise QuoteError(
+            f"option types are read as {reading}, but their prices say the reverse: "
+            "calls are worth less the higher the strike and puts more, here in "
+            f"{np.count_nonzero(every):,} of {len(every):,} steps from strike to "
+            f"strike; rewrite the column with `.map({reverse})`"
+        )
+    # 1 and -1 have one meaning, 1 and 0 two.
+    unclear = all(str(value).removesuffix(".0") in ("0", "1") for value in readings)
+    if not unclear or (len(every) >= _LEAST_STEPS and np.mean(every) >= _MAJORITY):
+        return []
+    return [
+        f"option types are read as {reading}, and prices do not tell whether they are: "
+        f"if not, rewrite the column with `.map({reverse})`"
+    ]
+
+
+def _steps(
+    rows: np.ndarray, strike: np.ndarray, price: np.ndarray, slices: np.ndarray
+) -> np.ndarray:
+    """Signs of the steps in price from strike to strike, without the level ones."""
+    at = np.flatnonzero(rows & np.isfinite(strike) & np.isfinite(price))
+    at = at[np.lexsort((strike[at], slices[at]))]
+    before, after = at[:-1], at[1:]
+    steps = np.sign(price[after] - price[before])
+    of_one = (slices[after] == slices[before]) & (strike[after] > strike[before])
+    return steps[of_one & (steps != 0.0)]
+
+
+def _are_reversed(
+    readings: Mapping[Hashable, str], right: Mapping[str, np.ndarray]
+) -> bool:
+    """Whether most steps go the wrong way; of words, those of calls and of puts."""
+    if all(isinstance(value, str) and value[:1].isalpha() for value in readings):
+        return all(
+            len(steps) >= _LEAST_STEPS_OF_WORDS and np.mean(steps) <= 1.0 - _MAJORITY
+            for steps in right.values()
+        )
+    every = np.concatenate([*right.values()])
+    return len(every) >= _LEAST_STEPS and float(np.mean(every)) <= 1.0 - _MAJORITY
