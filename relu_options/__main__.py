@@ -1,6 +1,6 @@
 """The command line: `relu-options COMMAND`, on chains and histories.
 
-`python -m relu_options` is the same.
+`python -m relu_options` is the same, where the script is not on the path.
 
 A command is one `Command`: its name, one line of help, a function that declares its
 arguments, and one that runs it. All end with code 0, or with 2 and one line on what is
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -27,6 +27,7 @@ from relu_options.errors import (
     MissingColumnError,
     refuse,
 )
+from relu_options.market_data.units import PriceUnit, VolatilityUnit
 
 FAILURES = (ValueError, KeyError, FitError, BacktestError, OSError, ImportError)
 """What bad input raises."""
@@ -101,16 +102,13 @@ def in_shell_words(message: str) -> str:
         'choose one with `--date`, or read all in Python with `read_chains`'
         >>> in_shell_words("name it with `columns={'strike': ...}`")
         'name it with `--column strike=...`'
+        >>> in_shell_words('pass `price_unit="currency"` if they are not')
+        'pass `--price-unit "currency"` if they are not'
     """
-    names = (
-        "quote_time|date|underlying|expiry|time_to_expiry|layout|spot|forward|"
-        "discount_factor|rate|dividend_yield|multiplier"
-    )
+    names = "|".join((*WORDS, *NUMBERS, *UNITS, "expiry", "settlement"))
     message = re.sub(
-        rf"`({names})=('[^']*')?`",
-        lambda match: (
-            f"`--{match[1].replace('_', '-')} {match[2] or ''}".rstrip() + "`"
-        ),
+        rf"`({names})=?([^`=]*)`",
+        lambda match: f"`--{match[1].replace('_', '-')} {match[2]}".rstrip() + "`",
         message,
     )
     message = re.sub(r"`columns=\{'(\w+)': \.\.\.\}`", r"`--column \1=...`", message)
@@ -125,21 +123,34 @@ def declare_source(parser: argparse.ArgumentParser, *, bundled: bool = True) -> 
         parser.add_argument("file", nargs="?", help=f"{text}; default: bundled")
     else:
         parser.add_argument("file", help=text)
-    parser.add_argument("--quote-time", help="when the quotes were taken")
-    parser.add_argument("--date", help="the quote date, where there are several")
-    parser.add_argument("--underlying", help="the one to read, where there are several")
-    parser.add_argument("--layout", help="a layout's name, if it is not recognised")
+    for name, text in WORDS.items():
+        parser.add_argument(_flag(name), help=text)
     parser.add_argument(
         "--column",
         action="append",
         metavar="STRIKE=K_USD",
         help="what a column is called, if its name is not recognised; repeatable",
     )
-    for name, text in KNOWN.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=text)
+    for name, text in NUMBERS.items():
+        parser.add_argument(_flag(name), type=float, help=text)
+    for name, choices in UNITS.items():
+        parser.add_argument(_flag(name), choices=choices, help="default: as it seems")
 
 
-KNOWN = {
+def _flag(name: str) -> str:
+    """What is typed for an argument of `read_chain`."""
+    return f"--{name.replace('_', '-')}"
+
+
+WORDS = {
+    "quote_time": "when the quotes were taken",
+    "date": "the quote date, where there are several",
+    "underlying": "the one to read, where there are several",
+    "layout": "a layout's name, if it is not recognised",
+}
+"""Arguments of `read_chain` that are words, by their names there."""
+
+NUMBERS = {
     "spot": "price of the underlying; of a coin in which prices are quoted",
     "rate": "continuous, per year: 0.04 is 4 %%",
     "dividend_yield": "continuous, per year",
@@ -147,13 +158,22 @@ KNOWN = {
     "discount_factor": "price today of 1 at expiry, for one expiry",
     "time_to_expiry": "years, for one expiry",
     "multiplier": "units of the underlying in a contract",
+    "max_age": "days from a contract's last trade to the quote time, at most",
+    "min_volume": "contracts traded, at least",
+    "min_open_interest": "contracts open, at least",
+    "strike_scale": "by what to divide strikes; 1 leaves them",
 }
-"""What a user may know of a market, by its name in `read_chain`."""
+"""Those that are numbers."""
+
+UNITS = {"price_unit": get_args(PriceUnit), "volatility_unit": get_args(VolatilityUnit)}
+"""Those that choose a unit."""
 
 
-def declare_slice(parser: argparse.ArgumentParser) -> None:
-    """The arguments that choose one slice of a chain."""
-    parser.add_argument("--expiry", help="a date; default: the middle one")
+def declare_slices(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    """The arguments that choose slices of a chain."""
+    parser.add_argument(
+        "--expiry", help=f"a date, or that of a file without; default: {otherwise}"
+    )
     parser.add_argument("--settlement", help='"AM" or "PM", where both are listed')
 
 
@@ -169,15 +189,14 @@ def read_source(options: argparse.Namespace) -> ro.OptionChain:
     try:
         return ro.read_chain(options.file, **how)
     except MissingColumnError as error:
-        expiry = getattr(options, "expiry", None)
-        if expiry is None or "expiry" not in error.columns:
+        if options.expiry is None or "expiry" not in error.columns:
             raise
-        return ro.read_chain(options.file, expiry=expiry, **how)
+        return ro.read_chain(options.file, expiry=options.expiry, **how)
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `read_chain` that are given."""
-    names = ("quote_time", "date", "underlying", "layout", *KNOWN)
+    names = (*WORDS, *NUMBERS, *UNITS)
     given = {name: getattr(options, name) for name in names}
     given["columns"] = _columns(options.column)
     return {name: value for name, value in given.items() if value is not None}
@@ -193,13 +212,12 @@ def _columns(given: list[str] | None) -> dict[str, str] | None:
     return {name: own for name, _, own in parts}
 
 
-def read_slice(options: argparse.Namespace) -> ro.OptionChain:
-    """The slice that the arguments name, or the middle one."""
+def read_slices(options: argparse.Namespace) -> ro.OptionChain:
+    """The slices that the arguments name, or the whole chain."""
     chain = read_source(options)
-    chain.require_slices()
     if options.expiry is None:
         refuse("it goes with `expiry`", settlement=options.settlement)
-        return chain[chain.slices[len(chain.slices) // 2]]
+        return chain
     if options.settlement is None:
         return chain[options.expiry]
     return chain[options.expiry, options.settlement]
@@ -207,13 +225,11 @@ def read_slice(options: argparse.Namespace) -> ro.OptionChain:
 
 def _declare_inspect(parser: argparse.ArgumentParser) -> None:
     declare_source(parser, bundled=False)
-    parser.add_argument("--expiry", help="one to look at, or that of a file without")
-    parser.add_argument("--settlement", help='"AM" or "PM", where both are listed')
+    declare_slices(parser, "all")
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    one = options.expiry is not None or options.settlement is not None
-    chain = read_slice(options) if one else read_source(options)
+    chain = read_slices(options)
     report = chain.report()
     print(f"layout     {chain.layout}")
     print(f"chain      {chain}")
@@ -236,12 +252,16 @@ def _kinds(chain: ro.OptionChain) -> str:
 
 def _declare_fit(parser: argparse.ArgumentParser) -> None:
     declare_source(parser)
-    declare_slice(parser)
+    declare_slices(parser, "the middle one")
     parser.add_argument("--output", default="fit", help="stem of the files written")
 
 
 def _fit(options: argparse.Namespace) -> None:
-    curve = ro.fit_curve(read_slice(options))
+    chain = read_slices(options)
+    if options.expiry is None:
+        chain.require_slices()
+        chain = chain[chain.slices[len(chain.slices) // 2]]
+    curve = ro.fit_curve(chain)
     print(curve)
     print(f"forward          {curve.forward:.6f}")
     print(f"discount factor  {curve.discount_factor:.8f}")
@@ -262,11 +282,12 @@ def _fit(options: argparse.Namespace) -> None:
 
 def _declare_surface(parser: argparse.ArgumentParser) -> None:
     declare_source(parser)
+    declare_slices(parser, "all")
     parser.add_argument("--output", default="surface", help="stem of the files written")
 
 
 def _surface(options: argparse.Namespace) -> None:
-    surface = ro.fit_surface(read_source(options))
+    surface = ro.fit_surface(read_slices(options))
     print(surface)
     print(f"certificate      {surface.certificate}")
     picture = Path(options.output).with_suffix(".png")
@@ -284,12 +305,15 @@ def _surface(options: argparse.Namespace) -> None:
 def _declare_convert(parser: argparse.ArgumentParser) -> None:
     declare_source(parser, bundled=False)
     parser.add_argument("history", help="the folder of the history; made if missing")
+    parser.add_argument("--expiry", help="that of a file without")
     parser.add_argument("--format", choices=["parquet", "csv"], help="of its files")
 
 
 def _convert(options: argparse.Namespace) -> None:
     history = ro.ChainHistory(options.history, file_format=options.format)
     how = _reading(options)
+    if options.expiry is not None:
+        how["expiry"] = options.expiry
     skipped: dict[str, str] = {}
     if options.date is None:
         chains = ro.read_chains(options.file, on_error="skip", **how)

@@ -122,7 +122,7 @@ def test_readme_commands_are_two_that_install_and_run():
     installs = [command for command in shell_commands() if command[0] == "pip"]
     others = [command for command in shell_commands() if command[0] != "pip"]
     assert others == [
-        ["python", "-m", "relu_options", "fit"],
+        ["relu-options", "fit"],
         ["python", "-m", "pytest"],
     ]
     for command in installs:
@@ -136,12 +136,12 @@ def test_readme_commands_are_two_that_install_and_run():
 
 @pytest.mark.parametrize(
     "command",
-    [command for command in shell_commands() if command[2:3] == ["relu_options"]],
+    [command for command in shell_commands() if command[0] == "relu-options"],
     ids=" ".join,
 )
 def test_readme_command_writes_what_it_promises(command, tmp_path):
     run = subprocess.run(
-        [sys.executable, *command[1:]],
+        [sys.executable, "-m", "relu_options", *command[1:]],
         cwd=tmp_path,
         capture_output=True,
         text=True,
