@@ -1,7 +1,8 @@
 """Arbitrage-free option prices as one-layer ReLU networks.
 
 Importing the package switches JAX to float64, for the whole process: a price curve
-fitted in 64 bits and evaluated in 32 would silently lose half of its digits.
+fitted in 64 bits and evaluated in 32 would silently lose half of its digits. And JAX
+keeps what it compiles in the user's folder of caches: see `compilation_cache`.
 
 The public names, and where each is defined, are in `__init__.pyi`: type checkers and
 editors read them there, and so does the package.
@@ -14,7 +15,10 @@ from typing import Any
 
 import jax
 
+from relu_options.compilation_cache import keep_compiled
+
 jax.config.update("jax_enable_x64", True)
+keep_compiled()
 
 __version__ = "0.1.0"
 

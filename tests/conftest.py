@@ -12,8 +12,6 @@ import numpy as np
 import psutil
 import pytest
 
-import relu_options  # noqa: F401  (switches JAX to float64 before any test runs)
-
 matplotlib.use("Agg")
 
 ENOUGH = 1.2e9
@@ -34,6 +32,8 @@ def pytest_configure(config):
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         jax.config.update("jax_compilation_cache_dir", folder.name)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    # Not before: it would name the user's own folder. It switches JAX to float64.
+    import relu_options  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
