@@ -1,4 +1,4 @@
-"""Expiries by name: "2019-06-21 AM" where date and settlement are known, else years."""
+"""Expiries found by their labels, as `relu_options.market_data.clocks` writes them."""
 
 import re
 from collections.abc import Sequence
@@ -8,29 +8,14 @@ import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
-from relu_options.market_data.clocks import SETTLEMENT_TIMES, as_date
+from relu_options.market_data.clocks import SETTLEMENT_TIMES, as_date, expiry_label
 
 NEAREST_SHOWN = 3
 _DATED = re.compile(
     rf"(?!.*(?::|\dT\d))(.*\d{{4}}.*?|\d+/\d+/\d+)(?: ({'|'.join(SETTLEMENT_TIMES)}))?"
 )
 """A date with its year but no time, and a settlement."""
-
-
-def expiry_label(
-    expiry: pd.Timestamp | None, settlement: str | None, time_to_expiry: float
-) -> str:
-    """Date and settlement of an expiry, or its time in years.
-
-    Examples:
-        >>> expiry_label(pd.Timestamp("2019-06-21"), "AM", 0.1)
-        '2019-06-21 AM'
-        >>> expiry_label(None, None, 0.25)
-        '0.25'
-    """
-    if expiry is None:
-        return f"{time_to_expiry:.6g}"
-    return f"{expiry:%Y-%m-%d} {settlement or ''}".strip()
+_YEARS = re.compile(r"\d*\.\d+")
 
 
 def numbered(labels: Sequence[str]) -> tuple[str, ...]:
@@ -86,8 +71,10 @@ def _as_label(key: object) -> str:
     if isinstance(key, date | np.datetime64):  # a timestamp is a date
         return f"{as_date(key):%Y-%m-%d}"
     if isinstance(key, float | np.floating):
-        return f"{key:.6g}"
+        return expiry_label(float(key))
     text = str(key).strip()
+    if _YEARS.fullmatch(text):
+        return expiry_label(float(text))
     written = _DATED.fullmatch(text)
     if written is None:
         return text

@@ -28,7 +28,7 @@ from relu_options.market_data import (
     prepare_slices,
 )
 from relu_options.market_data.cleaning import RULE_NAMES, RULES, SOUND_RULES
-from relu_options.market_data.expiry_quotes import slice_label
+from relu_options.market_data.clocks import expiry_label
 
 Forwards = Literal["given", "free"]
 Unit = Literal["currency", "half_spread"]
@@ -273,7 +273,7 @@ class QuoteCheck:
             table = table.nlargest(_SHOWN, "excess")
             for key, row in zip(table.index, table.itertuples(), strict=True):
                 lines.append(
-                    f"  {slice_label(*key)}: outside {row.outside} of {row.quotes}, "
+                    f"  {expiry_label(*key)}: outside {row.outside} of {row.quotes}, "
                     f"by {row.excess:.6g}"
                 )
         lines += [f"  skipped {name}: {why}" for name, why in self.skipped.items()]
@@ -675,7 +675,7 @@ def _joined(indices: list[pd.Index]) -> pd.Index:
 
 def _expiry_of(row: Any) -> str:
     """The expiry of a row as text."""
-    return slice_label(row.expiry, row.settlement)
+    return expiry_label(row.expiry, row.settlement)
 
 
 def _leg_in_words(leg: Any) -> str:

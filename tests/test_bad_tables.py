@@ -668,7 +668,9 @@ def test_the_price_of_a_coin_is_given_in_the_shell(tmp_path, capsys):
 def test_option_types_that_are_not_understood_are_shown():
     frame = table()
     frame["type"] = np.where(frame["type"] == "call", "long", "short")
-    assert has_note(read_chain(frame, **WHEN), "understood, among them 'long', 'short'")
+    assert has_note(
+        read_chain(frame, **WHEN), "types 'long', 'short' are not understood"
+    )
 
 
 def test_a_note_on_several_slices_says_whose_figures_it_shows():

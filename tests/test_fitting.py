@@ -154,7 +154,7 @@ def test_an_expiry_that_cannot_be_fitted_is_named_and_the_rest_go_on(chain):
     ]
     assert len(curves) == 41
     (first, why), (second, also) = curves.left_out
-    assert (first, second) == ("table 0", "0.5")
+    assert (first, second) == ("table 0", "0.5 years")
     assert "quotes need" in why or "time to expiry unknown" in why
     assert "3000 strikes exceed" in also
     assert repr(curves) == (

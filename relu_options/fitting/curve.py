@@ -21,7 +21,7 @@ from relu_options.arbitrage import check_quote_arbitrage
 from relu_options.curves import FitReport, PriceCurve
 from relu_options.curves_by_expiry import CurvesByExpiry
 from relu_options.errors import FitError, QuoteError, refuse
-from relu_options.expiry_labels import expiry_label, numbered
+from relu_options.expiry_labels import numbered
 from relu_options.fitting.exact import BEYOND_LAST, fit_exactly
 from relu_options.fitting.programme import (
     NARROWEST,
@@ -298,9 +298,7 @@ def shared_quote_time(prepared: Sequence[ExpiryQuotes]) -> pd.Timestamp | None:
 
 def expiry_labels(prepared: Iterable[ExpiryQuotes]) -> tuple[str, ...]:
     """Date and settlement of each expiry, or its time in years."""
-    return tuple(
-        expiry_label(one.expiry, one.settlement, one.time_to_expiry) for one in prepared
-    )
+    return tuple(one.label for one in prepared)
 
 
 def _batches(prepared: list[ExpiryQuotes]) -> list[list[int]]:

@@ -19,6 +19,7 @@ from relu_options.market_data.columns import (
     call_flags,
     check_option_types,
     flags,
+    not_understood,
     numbers,
     require_scalars,
 )
@@ -130,11 +131,8 @@ def canonical_table(
     _require_quotes(read)
     stated_years = _stated_years(rows) if expiry is not None else None
     _fill_expiry(columns, expiry, notes)
-    for name in ("spot", "time_to_expiry"):
-        value = getattr(known, name)
-        if value is not None:
-            own = "underlying_price" if name == "spot" else name
-            columns[own] = pd.Series(float(value), index=rows.index)
+    for name, value in known.columns.items():
+        columns[name] = pd.Series(value, index=rows.index)
     columns |= _terms_of_contracts(read, columns["root"], columns["expiry"], underlying)
     columns["multiplier"] = _multipliers(columns, read.us_listed, units.multiplier)
     columns["underlying"] = _one_style_each(columns, notes)
@@ -311,10 +309,7 @@ def _option_types(
     strange: tuple[str, ...] = ()
     if len(said) and not known.any():
         strange = tuple(map(repr, said[:3].tolist()))
-        notes.append(
-            f"no option type is understood, among them {', '.join(strange)}; write "
-            'them as "call" and "put", "C" and "P", or 1 and -1'
-        )
+        notes.append(not_understood(strange))
     kinds = pd.Series(np.where(is_call, "call", "put"), index=rows.index, dtype="str")
     return kinds.where(known), strange
 

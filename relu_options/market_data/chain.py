@@ -16,8 +16,13 @@ from relu_options.market_data.cleaning import (
     QuoteReport,
     limit_trading,
 )
-from relu_options.market_data.clocks import as_date, utc_time, years_between
-from relu_options.market_data.expiry_quotes import ExpiryQuotes, slice_label
+from relu_options.market_data.clocks import (
+    as_date,
+    expiry_label,
+    utc_time,
+    years_between,
+)
+from relu_options.market_data.expiry_quotes import ExpiryQuotes
 from relu_options.market_data.freshness import TradingLimits
 from relu_options.market_data.rates import (
     MarketTerms,
@@ -110,7 +115,7 @@ class ChainReport:
         lines = [text.to_string(float_format=lambda value: f"{value:.6g}", na_rep="")]
         problems = self.slices["problem"].dropna()
         for key, problem in problems.items():
-            lines.append(f"problem with {slice_label(*key)}: {problem}")  # type: ignore[arg-type]
+            lines.append(f"problem with {expiry_label(*key)}: {problem}")  # type: ignore[arg-type]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -220,7 +225,7 @@ class OptionChain:
     @property
     def label(self) -> str:
         """The slices as text: "2019-06-21 AM"."""
-        keys = [slice_label(*key) for key in self.slices]
+        keys = [expiry_label(*key) for key in self.slices]
         return keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
 
     @property
@@ -273,11 +278,11 @@ class OptionChain:
         keys = self.slices
         ends = list(dict.fromkeys(key[0] for key in keys))
         what = "expiries" if isinstance(ends[0], pd.Timestamp) else "times to expiry"
-        shown = ", ".join(slice_label(end, None) for end in ends[:_SHOWN])
+        shown = ", ".join(expiry_label(end) for end in ends[:_SHOWN])
         if len(ends) == 1:
             what, ends = "settlements", [key[1] for key in keys]  # type: ignore[misc]
             what += f" ({' and '.join(map(str, ends))})"
-            shown = ", ".join(slice_label(*key) for key in keys[:_SHOWN])
+            shown = ", ".join(expiry_label(*key) for key in keys[:_SHOWN])
         more = ", ..." if len(ends) > _SHOWN else ""
         raise QuoteError(
             f"{len(keys)} slices where one expiry is needed: {len(ends)} {what} in one "
@@ -487,10 +492,12 @@ class OptionChain:
         if expiry is not None and target is None:
             target = as_date(expiry)
         if not all(isinstance(one[0], type(target)) for one in keys):
-            shown = ", ".join(slice_label(*one) for one in keys[:_SHOWN])
+            shown = ", ".join(expiry_label(*one) for one in keys[:_SHOWN])
             return f"slices are {shown}, ..."
         near = sorted(keys, key=lambda one: abs(one[0] - target))[:_SHOWN]  # type: ignore[operator]
-        return f"the nearest are {', '.join(slice_label(*one) for one in sorted(near))}"
+        return (
+            f"the nearest are {', '.join(expiry_label(*one) for one in sorted(near))}"
+        )
 
     def report(self) -> ChainReport:
         """What became of every row, and the forward and discount factor of each slice.

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
+from relu_options.market_data.columns import not_understood
 from relu_options.market_data.freshness import (
     SliceQuotes,
     Trading,
@@ -137,6 +138,11 @@ class QuotedRows:
     def mid(self) -> np.ndarray:
         """Between bid and ask."""
         return 0.5 * (self.bid + self.ask)
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether rows are known calls and puts, which differ in what is quoted."""
+        return self.kind != "volatility" and bool(self.type_known.any())
 
     def pairs(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows of calls, and of puts at the same strikes, among those used."""
@@ -602,10 +608,7 @@ def require_one_quote_each(
     shown = ", ".join(f"{key:.10g}" for key in np.sort(np.abs(again))[:3])
     several = "more than one expiry, settlement (AM and PM) or quote time: select one"
     if strange_types:
-        several = (
-            f"calls and puts, whose option types {', '.join(strange_types)} are not "
-            'understood: write them as "call" and "put", "C" and "P", or 1 and -1'
-        )
+        several = f"calls and puts: {not_understood(strange_types)}"
     elif quoted.kind != "volatility" and not quoted.type_known[used].any():
         several = (
             "calls and puts, with no column that tells them apart: add 'option_type'; "

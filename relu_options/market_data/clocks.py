@@ -64,6 +64,19 @@ def expiry_time(
     return local.tz_localize(timezone).tz_convert("UTC")
 
 
+def expiry_label(expiry: pd.Timestamp | float, settlement: str | None = None) -> str:
+    """An expiry by name: its date and settlement, or the years to it.
+
+    Examples:
+        >>> expiry_label(pd.Timestamp("2019-06-21"), "AM"), expiry_label(0.25)
+        ('2019-06-21 AM', '0.25 years')
+    """
+    if not isinstance(expiry, pd.Timestamp):
+        return f"{expiry:.6g} years"
+    known = isinstance(settlement, str)  # tables have NaN for what they do not know
+    return f"{expiry:%Y-%m-%d}" + (f" {settlement}" if known else "")
+
+
 def utc_time(
     time: object, timezone: str = MARKET_TIMEZONE
 ) -> tuple[pd.Timestamp, str | None]:

@@ -481,6 +481,14 @@ def call_flags(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return np.array([flag is True for flag in flags], dtype=bool), known
 
 
+def not_understood(types: tuple[str, ...]) -> str:
+    """The message on option types that are neither calls nor puts."""
+    return (
+        f"the option types {', '.join(types)} are not understood: write them as "
+        '"call" and "put", "C" and "P", or 1 and -1'
+    )
+
+
 @lru_cache(maxsize=256)
 def _option_type(value: Hashable) -> bool | None:
     """True for a call, False for a put, None for anything else."""

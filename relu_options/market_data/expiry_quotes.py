@@ -16,6 +16,7 @@ from relu_options.market_data.cleaning import (
     require_one_quote_each,
     set_aside,
 )
+from relu_options.market_data.clocks import expiry_label
 from relu_options.market_data.freshness import SliceQuotes, Trading
 from relu_options.market_data.parity import ParityEstimate
 from relu_options.market_data.rates import (
@@ -29,19 +30,6 @@ if TYPE_CHECKING:
     from relu_options.market_data.chain import OptionChain
 
 _LEAST_VOLATILITIES = 5  # that tell the time to expiry
-
-
-def slice_label(expiry: pd.Timestamp | float, settlement: str | None) -> str:
-    """A slice as text.
-
-    Examples:
-        >>> slice_label(pd.Timestamp("2019-06-21"), "AM"), slice_label(0.25, None)
-        ('2019-06-21 AM', '0.25 years')
-    """
-    if isinstance(expiry, pd.Timestamp):
-        known = isinstance(settlement, str)
-        return f"{expiry:%Y-%m-%d} {settlement}" if known else f"{expiry:%Y-%m-%d}"
-    return f"{expiry:.6g} years"
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +196,7 @@ class ExpiryQuotes:
     def label(self) -> str:
         """Expiry and settlement as text, or the years to expiry."""
         expiry = self.time_to_expiry if self.expiry is None else self.expiry
-        return slice_label(expiry, self.settlement)
+        return expiry_label(expiry, self.settlement)
 
     @property
     def has_spreads(self) -> bool:

@@ -28,6 +28,10 @@ class RatePrior:
     deviation: float = 0.03
     expiries: int = 0
 
+    def discount_factor(self, time_to_expiry: float) -> float:
+        """What the rate makes of it over that time, in years."""
+        return float(np.exp(-self.rate * time_to_expiry))
+
     def __str__(self) -> str:
         if not self.expiries:
             return f"an assumed rate of {self.rate:.0%} ± {self.deviation:.0%}"
@@ -103,6 +107,10 @@ class ParityEstimate:
     def rate(self, time_to_expiry: float) -> float:
         """Continuous rate per year that gives the discount factor over that time."""
         return float(np.log(1.0 / self.discount_factor) / time_to_expiry)
+
+    def rate_error(self, time_to_expiry: float) -> float:
+        """Standard error of that rate, to first order."""
+        return self.discount_standard_error / (self.discount_factor * time_to_expiry)
 
     def __repr__(self) -> str:
         return (
@@ -189,7 +197,7 @@ def forward_from_parity(
         )
     guess, prior_variance = 1.0, np.inf
     if time_to_expiry is not None:
-        guess = float(np.exp(-prior.rate * time_to_expiry))
+        guess = prior.discount_factor(time_to_expiry)
         prior_variance = (prior.deviation * time_to_expiry) ** 2
     order = np.argsort(strike)
     k = strike[order]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from relu_options.errors import QuoteError
 from relu_options.market_data.cleaning import LEAST_STRIKES, QuotedRows
 from relu_options.market_data.clocks import MINUTES_PER_YEAR, as_date
+from relu_options.market_data.columns import not_understood
 from relu_options.market_data.parity import (
     ASSUMED,
     ParityEstimate,
@@ -34,6 +35,8 @@ _STRADDLE = 0.8  # of a deviation: what a straddle at the money costs
 _RATE_SPAN = 0.5  # of log time: slices so far apart share their rate
 _RATE_ERROR = 0.001  # per year: no rate of another expiry is known better
 _SAME_TIME = 1e-6  # years: half a minute
+_YIELDS = ("rate", "dividend_yield")
+_OUT_OF_THE_MONEY = "American options: fitted from out-of-the-money quotes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +66,16 @@ class MarketTerms:
     time_to_expiry: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("spot", "time_to_expiry"):
-            value = getattr(self, name)
-            if value is not None:
-                _require_number(name, value)
-                require_finite_positive(name, value)
-        for name in ("forward", "discount_factor"):
-            for value in _stated(name, getattr(self, name)):
-                require_finite_positive(name, value)
-        for name in ("rate", "dividend_yield"):
-            for value in _stated(name, getattr(self, name)):
-                if not abs(value) <= _MOST_STATED:
+        for name, value in vars(self).items():
+            for number in _stated(name, value):
+                if name in _YIELDS and not abs(number) <= _MOST_STATED:
                     raise ValueError(
-                        f"`{name}` of {value:.6g} is {value:.0%} a year; it is "
+                        f"`{name}` of {number:.6g} is {number:.0%} a year; it is "
                         "continuous, per year, and 5 % is 0.05"
+                    )
+                if name not in _YIELDS and not 0.0 < number < np.inf:
+                    raise ValueError(
+                        f"`{name}` must be positive and finite, not {number!r}"
                     )
         if self.rate is not None and self.discount_factor is not None:
             raise ValueError(
@@ -88,6 +87,12 @@ class MarketTerms:
         """Whether nothing is known."""
         return all(value is None for value in vars(self).values())
 
+    @property
+    def columns(self) -> dict[str, float]:
+        """Canonical columns of what is one number for all expiries."""
+        said = {"time_to_expiry": self.time_to_expiry, "underlying_price": self.spot}
+        return {name: float(one) for name, one in said.items() if one is not None}
+
     def applied(
         self, rows: pd.DataFrame, quote_time: pd.Timestamp | None
     ) -> pd.DataFrame:
@@ -98,13 +103,8 @@ class MarketTerms:
         """
         if self.is_empty:
             return rows
-        columns: dict[str, float] = {}
-        if self.time_to_expiry is not None:
-            columns["time_to_expiry"] = float(self.time_to_expiry)
-        if self.spot is not None:
-            columns["underlying_price"] = float(self.spot)
-        rows = rows.assign(**columns)
-        for name in ("forward", "discount_factor", "dividend_yield", "rate"):
+        rows = rows.assign(**self.columns)
+        for name in ("forward", "discount_factor", *_YIELDS):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -117,33 +117,22 @@ class MarketTerms:
         return rows
 
 
-def require_finite_positive(name: str, value: float) -> None:
-    """Raise `ValueError` unless a number given is positive and finite."""
-    if not 0.0 < float(value) < np.inf:
-        raise ValueError(f"`{name}` must be positive and finite, not {value!r}")
-
-
-def _require_number(name: str, value: object) -> None:
-    """Raise `ValueError` unless what is given is one number."""
-    if isinstance(value, str | Mapping | pd.Series) or np.ndim(value) != 0:  # type: ignore[arg-type]
-        raise ValueError(f"`{name}` must be one number, not {value!r}")
-
-
 def _stated(name: str, value: ByExpiry | None) -> list[float]:
     """The numbers given under a name."""
     if value is None:
         return []
-    if isinstance(value, Mapping | pd.Series):
-        values = [one for _, one in value.items()]
-        for one in values:
-            _require_number(f"{name}[...]", one)
-        return [float(one) for one in values if not pd.isna(one)]
-    if isinstance(value, str) or np.ndim(value) != 0:
-        raise ValueError(
-            f"`{name}` must be one number, not {value!r}, or one for each expiry: "
-            f"a Series, or {{'2025-06-20': ...}}"
-        )
-    return [float(value)]
+    by_expiry = name not in ("spot", "time_to_expiry")
+    several = by_expiry and isinstance(value, Mapping | pd.Series)
+    numbers: list[Any] = [value]
+    if several:
+        numbers = [one for _, one in value.items()]  # type: ignore[union-attr]
+    for one in numbers:
+        if isinstance(one, str | Mapping | pd.Series) or np.ndim(one) != 0:
+            place = f"{name}[...]" if several else name
+            others = ", or one for each expiry: a Series, or {'2025-06-20': ...}"
+            hint = others if by_expiry and not several else ""
+            raise ValueError(f"`{place}` must be one number, not {one!r}{hint}")
+    return [float(one) for one in numbers if not (several and pd.isna(one))]
 
 
 def _by_row(name: str, value: ByExpiry, rows: pd.DataFrame) -> np.ndarray:
@@ -353,6 +342,76 @@ class ImpliedTerms:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Rows of calls, and of puts at the same strikes; none where types are unknown."""
+
+    quoted: QuotedRows
+    call: np.ndarray
+    put: np.ndarray
+
+    @classmethod
+    def of(cls, quoted: QuotedRows, codes: np.ndarray) -> "_Pairs":
+        """The pairs among the rows that are used."""
+        nobody = np.zeros(0, dtype=np.intp)
+        return cls(quoted, *(quoted.pairs(codes) if quoted.is_typed else (nobody,) * 2))
+
+    def __len__(self) -> int:
+        return len(self.call)
+
+    def line(self, time_to_expiry: float, **how: Any) -> ParityEstimate:
+        """`forward_from_parity` of the pairs."""
+        quoted, call, put = self.quoted, self.call, self.put
+        return forward_from_parity(
+            strike=quoted.strike[call],
+            call_bid=quoted.bid[call],
+            call_ask=quoted.ask[call],
+            put_bid=quoted.bid[put],
+            put_ask=quoted.ask[put],
+            time_to_expiry=time_to_expiry,
+            **how,
+        )
+
+    def near_the_money(self) -> "_Pairs":
+        """Those within a quarter of a deviation of the money, or the nearest four.
+
+        The money is where calls and puts swap ranks: most calls below it are worth more
+        than their puts, most above it less. A deviation is what the straddle there
+        says.
+        """
+        if len(self) <= _LEAST_NEAR_PAIRS:
+            return self
+        order = np.argsort(self.quoted.strike[self.call])
+        call, put = self.call[order], self.put[order]
+        k, mid = self.quoted.strike[call], self.quoted.mid
+        above = mid[call] > mid[put]
+        right = np.concatenate([[0], np.cumsum(above)]) + np.concatenate(
+            [np.cumsum((~above)[::-1])[::-1], [0]]
+        )
+        at = min(max(int(np.argmax(right)), 1), len(k) - 1)
+        money = 0.5 * (k[at - 1] + k[at])
+        straddle = np.median((mid[call] + mid[put])[max(at - 2, 0) : at + 2])
+        distance = np.abs(k - money)
+        nearest = np.partition(distance, _LEAST_NEAR_PAIRS - 1)[_LEAST_NEAR_PAIRS - 1]
+        near = distance <= max(_NEAR_DEVIATIONS * straddle / _STRADDLE, nearest)
+        return _Pairs(self.quoted, call[near], put[near])
+
+    def denial(self, forward: float, discount: float) -> tuple[str, ...]:
+        """A note if most exclude, at their bids and asks, a forward that was given."""
+        quoted, call, put = self.quoted, self.call, self.put
+        low = quoted.strike[call] + (quoted.bid[call] - quoted.ask[put]) / discount
+        high = quoted.strike[call] + (quoted.ask[call] - quoted.bid[put]) / discount
+        outside = np.count_nonzero((forward < low) | (forward > high))
+        if len(low) < LEAST_STRIKES or outside <= 0.5 * len(low):
+            return ()
+        middle = float(np.median(0.5 * (low + high)))
+        return (
+            f"{outside} of {len(low)} pairs of a call and a put exclude the forward "
+            f"given, {forward:.6g}: by parity it is about {middle:.6g}; check "
+            "`forward=` and `discount_factor=`",
+        )
+
+
 def imply_terms(
     terms: SliceTerms,
     quoted: QuotedRows,
@@ -361,7 +420,10 @@ def imply_terms(
     borrowed: Callable[[], RateCurve],
     strange_types: tuple[str, ...] = (),
 ) -> ImpliedTerms:
-    """What is known, and by put-call parity what is not.
+    """Forward and discount factor of a slice, from the first that tells them.
+
+    What is told wins; then put-call parity; then the rate that is borrowed from the
+    other slices; and where none tells its own, the one that is assumed.
 
     Args:
         terms: What the rows of the slice share.
@@ -373,35 +435,25 @@ def imply_terms(
     Raises:
         QuoteError: If the forward can be implied in no way.
     """
-    if terms.dividend_yield is not None and terms.forward is None:
-        return _from_spot(terms, quoted, codes, borrowed)
-    typed = quoted.kind != "volatility" and bool(quoted.type_known.any())
-    nobody = np.zeros(0, dtype=np.intp)
-    call, put = quoted.pairs(codes) if typed else (nobody, nobody)
-    forward, discount = terms.forward, terms.discount_factor
-    if forward is not None and discount is not None:
-        notes = []
-        if quoted.kind == "spread" and not terms.american:
-            notes = _parity_note(forward, discount, quoted, call, put)
-        if quoted.kind != "volatility" and terms.american:
-            notes.append("American options: fitted from out-of-the-money quotes")
-        return ImpliedTerms(forward, discount, None, tuple(notes))
-    if forward is not None and len(call) < LEAST_STRIKES:
+    pairs = _Pairs.of(quoted, codes)
+    if terms.forward is None and terms.dividend_yield is not None:
+        return _carried(terms, pairs, borrowed)
+    if terms.forward is not None and terms.discount_factor is not None:
+        return _told(terms, pairs)
+    if terms.forward is not None and len(pairs) < LEAST_STRIKES:
         prior = borrowed().prior(terms.time_to_expiry)
         if prior is ASSUMED:
             note = "no discount factor: taken as 1; pass `discount_factor=`"
-            return ImpliedTerms(forward, 1.0, None, (note,))
+            return ImpliedTerms(terms.forward, 1.0, None, (note,))
         note = (
             f"no discount factor: taken from {prior}; pass `discount_factor=` if you "
             "know it"
         )
-        discount = float(np.exp(-prior.rate * terms.time_to_expiry))
-        return ImpliedTerms(forward, discount, None, (note,))
-    if not typed:
+        discount = prior.discount_factor(terms.time_to_expiry)
+        return ImpliedTerms(terms.forward, discount, None, (note,))
+    if not quoted.is_typed:
         raise QuoteError(_why_no_forward(quoted, strange_types))
-    if terms.american:
-        return _american(terms, quoted, call, put, borrowed)
-    return _european(terms, quoted, call, put, borrowed)
+    return (_american if terms.american else _european)(terms, pairs, borrowed)
 
 
 def _why_no_forward(quoted: QuotedRows, strange_types: tuple[str, ...]) -> str:
@@ -410,91 +462,113 @@ def _why_no_forward(quoted: QuotedRows, strange_types: tuple[str, ...]) -> str:
     if quoted.kind == "volatility":
         why = "quotes are volatilities"
     elif strange_types:
-        why = (
-            f"the option types {', '.join(strange_types)} are not understood: write "
-            'them as "call" and "put", "C" and "P", or 1 and -1'
-        )
+        why = not_understood(strange_types)
     return f"the forward cannot be implied, since {why}; pass `forward=`"
 
 
-def _from_spot(
-    terms: SliceTerms,
-    quoted: QuotedRows,
-    codes: np.ndarray,
-    borrowed: Callable[[], RateCurve],
+def _told(terms: SliceTerms, pairs: _Pairs) -> ImpliedTerms:
+    """Both are given; the pairs may say that they cannot be right."""
+    forward, discount = terms.forward, terms.discount_factor
+    notes: tuple[str, ...] = ()
+    if terms.american and pairs.quoted.kind != "volatility":
+        notes = (_OUT_OF_THE_MONEY,)
+    elif pairs.quoted.kind == "spread":
+        notes = pairs.denial(forward, discount)  # type: ignore[arg-type]
+    return ImpliedTerms(forward, discount, None, notes)  # type: ignore[arg-type]
+
+
+def _carried(
+    terms: SliceTerms, pairs: _Pairs, borrowed: Callable[[], RateCurve]
 ) -> ImpliedTerms:
     """The forward of the spot, the dividend yield given, and the discount factor."""
-    if terms.spot is None:
+    if terms.spot is None or terms.dividend_yield is None:
         raise QuoteError(
             "a dividend yield makes a forward with the spot only, and the table has "
             "none; pass `spot=`"
         )
-    years, discount, notes = terms.time_to_expiry, terms.discount_factor, []
-    if discount is None:
+    years, discount = terms.time_to_expiry, terms.discount_factor
+    notes: tuple[str, ...] = ()
+    if discount is None and not terms.american and len(pairs) > 1:
+        parity = _by_slope(terms, pairs, borrowed)
+        discount, notes = parity.discount_factor, parity.notes
+    elif discount is None:
         prior = borrowed().prior(years)
-        call, put = quoted.pairs(codes)
-        if quoted.kind != "volatility" and not terms.american and len(call) > 1:
-            parity = _estimate(quoted, call, put, years, prior=prior)
-            discount, notes = parity.discount_factor, [*parity.notes]
-        else:
-            discount = float(np.exp(-prior.rate * years))
-            notes = [
-                f"discount factor from {prior}; pass `discount_factor=` or `rate=` if "
-                "you know it"
-            ]
-    carried = terms.spot * float(np.exp(-terms.dividend_yield * years))  # type: ignore[operator]
+        discount = prior.discount_factor(years)
+        notes = (
+            f"discount factor from {prior}; pass `discount_factor=` or `rate=` if you "
+            "know it",
+        )
     if terms.american:
-        notes.append("American options: fitted from out-of-the-money quotes")
-    notes.append(
+        notes = (*notes, _OUT_OF_THE_MONEY)
+    note = (
         f"forward from the spot, {terms.spot:.8g}, and the dividend yield given, "
         f"{terms.dividend_yield:.2%}"
     )
-    return ImpliedTerms(carried / discount, discount, None, tuple(notes))
+    carried = terms.spot * float(np.exp(-terms.dividend_yield * years))
+    return ImpliedTerms(carried / discount, discount, None, (*notes, note))
+
+
+def _by_slope(
+    terms: SliceTerms, pairs: _Pairs, borrowed: Callable[[], RateCurve]
+) -> ParityEstimate:
+    """Parity of all pairs; the rate is borrowed where they do not tell it."""
+    known = {"forward": terms.forward, "discount_factor": terms.discount_factor}
+    parity = pairs.line(terms.time_to_expiry, **known)
+    if not parity.tells_discount_factor:
+        prior = borrowed().prior(terms.time_to_expiry)
+        if prior is not ASSUMED:
+            return pairs.line(terms.time_to_expiry, prior=prior, **known)
+    return parity
 
 
 def _european(
-    terms: SliceTerms,
-    quoted: QuotedRows,
-    call: np.ndarray,
-    put: np.ndarray,
-    borrowed: Callable[[], RateCurve],
+    terms: SliceTerms, pairs: _Pairs, borrowed: Callable[[], RateCurve]
 ) -> ImpliedTerms:
-    """By parity of all pairs; the rate is borrowed where they do not tell it."""
+    """What all pairs tell, and notes where it contradicts what is known."""
     years = terms.time_to_expiry
-    known = {"forward": terms.forward, "discount_factor": terms.discount_factor}
-    parity = _estimate(quoted, call, put, years, **known)
-    if not parity.tells_discount_factor:
-        prior = borrowed().prior(years)
-        if prior is not ASSUMED:
-            parity = _estimate(quoted, call, put, years, prior=prior, **known)
-    notes = [*parity.notes]
-    if terms.forward is not None and quoted.kind == "spread":
+    parity = _by_slope(terms, pairs, borrowed)
+    notes = parity.notes
+    if terms.forward is not None and pairs.quoted.kind == "spread":
         # A wrong forward bends the discount factor: that of the pairs alone decides.
-        free = _estimate(quoted, call, put, years).discount_factor
-        notes += _parity_note(terms.forward, free, quoted, call, put)
+        free = pairs.line(years).discount_factor
+        notes = (*notes, *pairs.denial(terms.forward, free))
     rate = parity.rate(years)
-    error = parity.discount_standard_error / (parity.discount_factor * years)
-    if terms.discount_factor is None and abs(rate) - 2.0 * error > _HIGH_RATE:
-        notes.append(
+    sure = abs(rate) - 2.0 * parity.rate_error(years)
+    if terms.discount_factor is None and sure > _HIGH_RATE:
+        note = (
             f"the pairs imply a rate of {rate:.0%} a year: unless the currency has "
             "such rates, check the expiry, or pass `discount_factor=`"
         )
-    return ImpliedTerms(parity.forward, parity.discount_factor, parity, tuple(notes))
+        notes = (*notes, note)
+    return ImpliedTerms(parity.forward, parity.discount_factor, parity, notes)
 
 
-def _estimate(
-    quoted: QuotedRows, call: np.ndarray, put: np.ndarray, years: float, **how
-) -> ParityEstimate:
-    """`forward_from_parity` of pairs of rows."""
-    return forward_from_parity(
-        strike=quoted.strike[call],
-        call_bid=quoted.bid[call],
-        call_ask=quoted.ask[call],
-        put_bid=quoted.bid[put],
-        put_ask=quoted.ask[put],
-        time_to_expiry=years,
-        **how,
+def _american(
+    terms: SliceTerms, pairs: _Pairs, borrowed: Callable[[], RateCurve]
+) -> ImpliedTerms:
+    """By parity of the pairs near the money; the slope holds early exercise too."""
+    years, discount = terms.time_to_expiry, terms.discount_factor
+    near, told = pairs.near_the_money(), "forward"
+    if discount is None:
+        prior = borrowed().prior(years)
+        discount = prior.discount_factor(years)
+        told = f"discount factor from {prior}, forward"
+    if len(near) == 0 and terms.forward is None and terms.spot is not None:
+        note = (
+            f"American options: {told} from the underlying's price, {terms.spot:.8g}, "
+            "without dividends, since no strike has both a call and a put; pass "
+            "`forward=` and `discount_factor=` if you know them"
+        )
+        return ImpliedTerms(terms.spot / discount, discount, None, (note,))
+    note = (
+        f"{_OUT_OF_THE_MONEY}; {told} by parity of the {len(near)} of {len(pairs)} "
+        "pairs nearest the money, where it nearly holds; pass `forward=` and "
+        "`discount_factor=` if you know them"
     )
+    if terms.forward is not None:
+        return ImpliedTerms(terms.forward, discount, None, (note,))
+    parity = near.line(years, discount_factor=discount)
+    return ImpliedTerms(parity.forward, discount, parity, (note, *parity.notes))
 
 
 def own_rate(
@@ -508,95 +582,9 @@ def own_rate(
     years = terms.time_to_expiry
     if terms.discount_factor is not None:
         return -float(np.log(terms.discount_factor)) / years, 0.0
-    if terms.american or quoted.kind == "volatility" or not quoted.type_known.any():
+    if terms.american or not quoted.is_typed:
         return None
-    call, put = quoted.pairs(codes)
-    parity = _estimate(quoted, call, put, years, forward=terms.forward)
+    parity = _Pairs.of(quoted, codes).line(years, forward=terms.forward)
     if not parity.tells_discount_factor:
         return None
-    error = parity.discount_standard_error / (parity.discount_factor * years)
-    return parity.rate(years), error
-
-
-def _american(
-    terms: SliceTerms,
-    quoted: QuotedRows,
-    call: np.ndarray,
-    put: np.ndarray,
-    borrowed: Callable[[], RateCurve],
-) -> ImpliedTerms:
-    """By parity of the pairs near the money; the slope holds early exercise too."""
-    years, discount, every = terms.time_to_expiry, terms.discount_factor, len(call)
-    call, put = _near_the_money(quoted.strike, quoted.mid, call, put)
-    told = "forward"
-    if discount is None:
-        prior = borrowed().prior(years)
-        discount = float(np.exp(-prior.rate * years))
-        told = f"discount factor from {prior}, forward"
-    if len(call) == 0 and terms.forward is None and terms.spot is not None:
-        note = (
-            f"American options: {told} from the underlying's price, {terms.spot:.8g}, "
-            "without dividends, since no strike has both a call and a put; pass "
-            "`forward=` and `discount_factor=` if you know them"
-        )
-        return ImpliedTerms(terms.spot / discount, discount, None, (note,))
-    note = (
-        f"American options: fitted from out-of-the-money quotes; {told} by parity "
-        f"of the {len(call)} of {every} pairs nearest the money, where it nearly "
-        "holds; pass `forward=` and `discount_factor=` if you know them"
-    )
-    if terms.forward is not None:
-        return ImpliedTerms(terms.forward, discount, None, (note,))
-    parity = _estimate(quoted, call, put, years, discount_factor=discount)
-    notes = (note, *parity.notes)
-    return ImpliedTerms(parity.forward, parity.discount_factor, parity, notes)
-
-
-def _near_the_money(
-    strike: np.ndarray, mid: np.ndarray, call: np.ndarray, put: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs within a quarter of a deviation of the money, or the nearest four.
-
-    The money is where calls and puts swap ranks: most calls below it are worth more
-    than their puts, most above it less. A deviation is what the straddle there says.
-    """
-    if len(call) <= _LEAST_NEAR_PAIRS:
-        return call, put
-    order = np.argsort(strike[call])
-    call, put = call[order], put[order]
-    k, above = strike[call], mid[call] > mid[put]
-    right = np.concatenate([[0], np.cumsum(above)]) + np.concatenate(
-        [np.cumsum((~above)[::-1])[::-1], [0]]
-    )
-    at = min(max(int(np.argmax(right)), 1), len(k) - 1)
-    money = 0.5 * (k[at - 1] + k[at])
-    straddle = np.median((mid[call] + mid[put])[max(at - 2, 0) : at + 2])
-    distance = np.abs(k - money)
-    reach = max(
-        _NEAR_DEVIATIONS * straddle / _STRADDLE,
-        float(np.partition(distance, _LEAST_NEAR_PAIRS - 1)[_LEAST_NEAR_PAIRS - 1]),
-    )
-    near = distance <= reach
-    return call[near], put[near]
-
-
-def _parity_note(
-    forward: float,
-    discount: float,
-    quoted: QuotedRows,
-    call: np.ndarray,
-    put: np.ndarray,
-) -> list[str]:
-    """A note if most pairs of a call and a put exclude the forward that was given."""
-    # The forward that each pair allows, at its bids and asks.
-    low = quoted.strike[call] + (quoted.bid[call] - quoted.ask[put]) / discount
-    high = quoted.strike[call] + (quoted.ask[call] - quoted.bid[put]) / discount
-    outside = np.count_nonzero((forward < low) | (forward > high))
-    if len(low) < LEAST_STRIKES or outside <= 0.5 * len(low):
-        return []
-    middle = float(np.median(0.5 * (low + high)))
-    return [
-        f"{outside} of {len(low)} pairs of a call and a put exclude the forward given, "
-        f"{forward:.6g}: by parity it is about {middle:.6g}; check `forward=` and "
-        "`discount_factor=`"
-    ]
+    return parity.rate(years), parity.rate_error(years)
