@@ -161,7 +161,7 @@ def test_an_expiry_that_cannot_be_fitted_is_named_and_the_rest_go_on(chain):
         "CurvesByExpiry(41 curves from 2025-03-21 PM to 2025-06-20 PM (40), "
         "2 left out: see `left_out`)"
     )
-    with pytest.raises(KeyError, match=r"0\.5 was left out: 3000 strikes"):
+    with pytest.raises(KeyError, match=r"0\.5 years was left out: 3000"):
         curves[0.5]
     with pytest.raises(KeyError, match="stands for 40 expiries; choose"):
         curves["2025-06-20"]
