@@ -27,7 +27,7 @@ from relu_options.errors import (
     MissingColumnError,
     refuse,
 )
-from relu_options.market_data.units import PriceUnit, VolatilityUnit
+from relu_options.market_data.columns import PriceUnit, VolatilityUnit
 
 FAILURES = (ValueError, KeyError, FitError, BacktestError, OSError, ImportError)
 """What bad input raises."""

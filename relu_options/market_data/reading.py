@@ -11,21 +11,23 @@ import pandas as pd
 
 from relu_options.errors import QuoteError, refuse
 from relu_options.market_data import vendors as vendors  # registers the layouts
-from relu_options.market_data.canonical import CanonicalTable, canonical_table
-from relu_options.market_data.chain import OptionChain
-from relu_options.market_data.cleaning import QuoteReport, clean_rows, nothing_left
-from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
-from relu_options.market_data.expiry_quotes import ExpiryQuotes
-from relu_options.market_data.freshness import TradingLimits
-from relu_options.market_data.layouts import LayoutRows, find_layout, read_layout
-from relu_options.market_data.rates import ByExpiry, MarketTerms, at_odds
-from relu_options.market_data.selection import (
+from relu_options.market_data.canonical import (
+    CanonicalTable,
     Selection,
     Wanted,
+    canonical_table,
     select_all,
     select_one,
     split_notes,
 )
+from relu_options.market_data.chain import OptionChain
+from relu_options.market_data.cleaning import QuoteReport, clean_rows, nothing_left
+from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
+from relu_options.market_data.columns import PriceUnit, Units, VolatilityUnit
+from relu_options.market_data.expiry_quotes import ExpiryQuotes
+from relu_options.market_data.freshness import TradingLimits
+from relu_options.market_data.layouts import LayoutRows, find_layout, read_layout
+from relu_options.market_data.rates import ByExpiry, MarketTerms, at_odds
 from relu_options.market_data.sources import (
     FileGroup,
     Readable,
@@ -35,7 +37,6 @@ from relu_options.market_data.sources import (
     open_source,
     path_date,
 )
-from relu_options.market_data.units import PriceUnit, Units, VolatilityUnit
 
 Quotes: TypeAlias = Readable | OptionChain
 """What `read_chain` reads, or has read."""

@@ -1,7 +1,7 @@
 """Options on coins: Deribit, OKX, and Deribit as Tardis records it.
 
 Prices are in the coin, or in dollars where the contract is settled in a dollar coin;
-`relu_options.market_data.units` tells which and converts.
+`relu_options.market_data.columns` tells which and converts.
 """
 
 import re
