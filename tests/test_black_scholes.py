@@ -550,7 +550,7 @@ def test_results_are_of_the_kind_of_the_arguments():
     assert type(number) is float
     array = black_scholes.price(strike=np.array(strikes), **option)
     assert type(array) is np.ndarray
-    assert array[0] == number
+    assert array[0] == pytest.approx(number, rel=1e-14)
     assert isinstance(
         black_scholes.price(strike=jnp.array(strikes), **option), jax.Array
     )
@@ -566,14 +566,41 @@ def test_results_are_of_the_kind_of_the_arguments():
     np.testing.assert_array_equal(table[1], array)
 
 
-@pytest.mark.parametrize("length", [3, 100_000])
+def test_options_one_by_one_are_as_in_an_array(rng):
+    """Numbers, and arrays of one, have a table of their own; so has one left over."""
+    options = random_options(rng, 8)
+    options["strike"][-1] = 1e4 * options["forward"][-1]  # too far for one step
+    options["volatility"][-1] = 3.0 / options["time_to_expiry"][-1] ** 0.5
+    options["volatility"][-2] = 0.0  # no Greeks from the shortcut
+    price = black_scholes.price(**options)
+    quotes = {name: x for name, x in options.items() if name != "volatility"}
+    volatility = black_scholes.implied_volatility(price=price, **quotes)
+    greeks = black_scholes.greeks(**options)
+    for i in range(8):
+        single = {name: column[i].item() for name, column in options.items()}
+        slices = {name: column[[i]] for name, column in options.items()}
+        values = np.array(black_scholes.greeks(**single))
+        assert all(type(x) is float for x in black_scholes.greeks(**single))
+        np.testing.assert_allclose(values, [x[i] for x in greeks], 1e-13)
+        np.testing.assert_allclose(black_scholes.price(**slices), price[[i]], 1e-14)
+        del single["volatility"], slices["volatility"]
+        one = black_scholes.implied_volatility(price=float(price[i]), **single)
+        assert type(one) is float
+        assert one == pytest.approx(volatility[i], rel=1e-14, nan_ok=True)
+        array = black_scholes.implied_volatility(price=price[[i]], **slices)
+        assert array.shape == (1,)
+        assert array[0] == pytest.approx(one, rel=1e-14, nan_ok=True)
+
+
+@pytest.mark.parametrize("length", [1, 3, 100_000])
 def test_arrays_returned_may_be_written_to(length):
     option = dict(forward=100.0, time_to_expiry=0.5, volatility=0.2)
     strike = np.full(length, 90.0)
     result = black_scholes.price(strike=strike, **option)
     result[0] = np.nan
     again = black_scholes.price(strike=strike, **option)
-    assert np.all(again == result[1])
+    assert np.all(again == again[0])
+    assert np.all(again[1:] == result[1:])
 
 
 def test_series_must_share_their_index():
@@ -601,7 +628,7 @@ def test_transformations_change_nothing(rng):
 
 
 def test_a_new_length_compiles_nothing_new():
-    """Lengths 1, 7 / 1000, 1001 / and any above the largest bucket share a kernel."""
+    """Lengths 2, 7 / 1000, 1001 / and any above the largest bucket share a kernel."""
     traces = []
 
     def double(x):
@@ -609,10 +636,11 @@ def test_a_new_length_compiles_nothing_new():
         return 2.0 * x
 
     function = elementwise.elementwise(double)
-    for length in (1, 7, 1000, 1001, 100_000, 150_001):
+    for length in (1, 2, 7, 1000, 1001, 100_000, 150_001):
         values = np.arange(float(length))
         np.testing.assert_array_equal(function(values), 2.0 * values)
-    assert len(traces) == 3
+    assert function(3.0) == 6.0
+    assert traces == [(1,), (16,), (1024,), (65536,)]
 
 
 def test_long_arrays_go_piece_by_piece(rng):

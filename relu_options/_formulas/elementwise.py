@@ -5,13 +5,16 @@ table of one of a few lengths, so that a new length compiles nothing new and one
 is handed over instead of many; longer arguments go through it piece by piece. The
 result is given back as what came in: a float for numbers, a Series with its index for
 Series, a JAX array for JAX arrays, otherwise a NumPy array.
+
+A single option has a table of its own. XLA computes so little at once; what is longer
+it hands to another thread, which takes longer than the formula.
 """
 
 import functools
 import math
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -27,7 +30,7 @@ Numeric: TypeAlias = Any
 """A float, `numpy.ndarray`, `jax.Array` or `pandas.Series`, as the arguments are."""
 
 BUCKETS = (16, 64, 256, 1024, 4096, 16384, 65536)
-"""Lengths that formulas are compiled for; longer arrays go piece by piece."""
+"""Lengths that arrays are padded to; longer ones go piece by piece."""
 
 _WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}
 
@@ -78,36 +81,46 @@ def elementwise(formula: Callable, shortcut: Shortcut | None = None) -> Callable
     compiled = functools.cache(_compile)
     traceable = jax.jit(formula)
 
+    def evaluate(columns: Sequence[Any], flags: tuple[bool, ...], size: int) -> Any:
+        """Results for flat arrays of `size`, and numbers that hold for all of it."""
+        if shortcut is None:
+            return _evaluate(compiled(formula, flags), columns, size)
+        kernel = compiled(shortcut.kernel, flags)
+        result = _evaluate(kernel, columns, size, shortcut.unpack)
+        left = shortcut.unfinished(result)
+        if left.any():
+            count = int(left.sum())
+            which = left if count > 1 else left.argmax()  # a single one is a number
+            rows = [x[which] if isinstance(x, np.ndarray) else x for x in columns]
+            rest = _evaluate(compiled(formula, flags), rows, count)
+            for values, others in zip(_parts(result), _parts(rest), strict=True):
+                values[left] = others
+        return result
+
     @functools.wraps(formula)
     def call(*arguments: Any) -> Any:
-        plain = all(type(argument) in _PLAIN for argument in arguments)
+        types = tuple(map(type, arguments))
+        if _NUMBERS.issuperset(types):
+            flags = tuple([each in _FLAGS for each in types])
+            return _each(evaluate(arguments, flags, 1), np.ndarray.item)
+        plain = _PLAIN.issuperset(types)
         if not plain and any(map(_stays_in_jax, arguments)):
             return traceable(*jnp.broadcast_arrays(*map(_as_jax, arguments)))
         arrays = [np.asarray(argument) for argument in arguments]
         shape = _broadcast_shape(arrays)
         restore = restorer(() if plain else arguments, shape)
-        columns = [
-            array if array.size == 1 else _flattened(array, shape) for array in arrays
-        ]
-        flags = tuple(array.dtype.char == "?" for array in arrays)
-        size = math.prod(shape)
-        if shortcut is None:
-            result = _evaluate(compiled(formula, flags), columns, size)
-        else:
-            kernel = compiled(shortcut.kernel, flags)
-            result = _evaluate(kernel, columns, size, shortcut.unpack)
-            left = shortcut.unfinished(result)
-            if left.any():
-                rows = [x if x.size == 1 else x[left] for x in columns]
-                rest = _evaluate(compiled(formula, flags), rows, int(left.sum()))
-                for values, others in zip(_parts(result), _parts(rest), strict=True):
-                    values[left] = others
-        return _each(result, restore)
+        columns = [x.item() if x.size == 1 else _flattened(x, shape) for x in arrays]
+        flags = tuple([array.dtype.char == "?" for array in arrays])
+        return _each(evaluate(columns, flags, math.prod(shape)), restore)
 
     return call
 
 
-_PLAIN = frozenset({float, int, bool, np.ndarray, np.float64, np.bool_})
+_FLAGS = frozenset({bool, np.bool_})
+_NUMBERS = _FLAGS | {float, int, np.float64}
+"""Types of single numbers."""
+
+_PLAIN = _NUMBERS | {np.ndarray}
 """Types of which nothing need be asked before they become NumPy arrays."""
 
 
@@ -216,16 +229,25 @@ def restorer(arguments: tuple, shape: tuple[int, ...]) -> Callable[[np.ndarray],
 
 def _evaluate(
     kernel: Callable,
-    columns: list[np.ndarray],
+    columns: Sequence[Any],
     size: int,
     unpack: Callable | None = None,
 ) -> Any:
-    """Results of a compiled kernel, of flat arrays of `size` or a single number."""
+    """Results of a compiled kernel for flat arrays of `size`, and numbers."""
+
+    def results() -> Any:
+        result = _each(kernel(table), _as_numpy)
+        return result if unpack is None else unpack(result, table)
+
+    if size == 1:
+        table = _tables.empty(len(columns), 1)
+        table[:, 0] = columns
+        return _each(results(), np.copy)  # JAX's own cannot be written to
     length = next((bucket for bucket in BUCKETS if bucket >= size), BUCKETS[-1])
     table = _tables.empty(len(columns), length)
     varying = []
     for row, column in zip(table, columns, strict=True):
-        if column.size == size and size != 1:
+        if isinstance(column, np.ndarray):
             varying.append((row, column))
         else:
             row[:] = column
@@ -236,9 +258,7 @@ def _evaluate(
             row[:count] = column[start : start + count]
         if count < length:
             table[:, count:] = 1.0
-        result = _each(kernel(table), _as_numpy)
-        if unpack is not None:
-            result = unpack(result, table)
+        result = results()
         if output is None:
             output = _empty_like(result, size)
         for whole, part in zip(_parts(output), _parts(result), strict=True):
