@@ -90,7 +90,10 @@ def test_sound_quotes_need_no_words(quotes):
         (["ask"], r"both 'bid' and 'ask', or 'mid'; missing 'ask' in"),
         (["bid"], r"missing 'bid' in .*name it with `columns="),
         (["bid", "ask"], r"'bid' and 'ask', or 'mid', or 'implied_volatility'"),
-        (["option_type"], r"no column that tells them apart: add 'option_type'"),
+        (
+            ["option_type"],
+            r"no column that tells them apart: add or fill 'option_type'",
+        ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )

@@ -145,7 +145,11 @@ CASES: dict[str, tuple[Call, str | list[str], Call]] = {
     ),
     "no option type": (
         lambda _: fit(without("type")),
-        ["strikes 80, 85, 90", "no column that tells them apart", "add 'option_type'"],
+        [
+            "strikes 80, 85, 90",
+            "no column that tells them apart",
+            "add or fill 'option_type'",
+        ],
         lambda _: fit(without("type", option_type=table()["type"])),
     ),
     "no expiry": (

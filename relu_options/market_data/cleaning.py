@@ -611,8 +611,8 @@ def require_one_quote_each(
         several = f"calls and puts: {not_understood(strange_types)}"
     elif quoted.kind != "volatility" and not quoted.type_known[used].any():
         several = (
-            "calls and puts, with no column that tells them apart: add 'option_type'; "
-            f"or {several}"
+            "calls and puts, with no column that tells them apart: add or fill "
+            f"'option_type'; or {several}"
         )
     raise QuoteError(
         f"{len(again)} of {len(values)} options are quoted again with other "
@@ -677,7 +677,10 @@ def nothing_left(
     text = f"no row can be used: {report.in_one_line()}"
     most = max(report.counts, key=lambda rule: report.counts[rule])
     if most == "no_quote" and report.counts[most] > 0.5 * report.rows_in:
-        return f"{text}; quotes are empty outside of trading hours"
+        return (
+            f"{text}; quotes are empty outside of trading hours: read those of a time "
+            "when the market was open"
+        )
     if most == "crossed_quote" and report.counts[most] > _MOST_SWAPPED * report.rows_in:
         return f"{text}; {swapped(report.counts[most], report.rows_in)}"
     if most == "expired":
