@@ -681,8 +681,8 @@ def nothing_left(
             f"{text}; quotes are empty outside of trading hours: read those of a time "
             "when the market was open"
         )
-    if most == "crossed_quote" and report.counts[most] > _MOST_SWAPPED * report.rows_in:
-        return f"{text}; {swapped(report.counts[most], report.rows_in)}"
+    if most == "crossed_quote":
+        return text + if_swapped(report)
     if most == "expired":
         ends = rows["expiry_time"].max()
         if quote_time is None or pd.isna(ends):
@@ -704,9 +704,12 @@ def nothing_left(
     return text
 
 
-def swapped(crossed: int, rows: int) -> str:
-    """What is wrong with a table most of whose bids are above their asks."""
+def if_swapped(report: QuoteReport) -> str:
+    """What is wrong where most bids are above their asks; nothing where they are not."""
+    crossed = report.counts.get("crossed_quote", 0)
+    if crossed <= _MOST_SWAPPED * report.rows_in:
+        return ""
     return (
-        f"bid is above ask in {crossed:,} of {rows:,} rows: the two columns seem to be "
-        "swapped; name them with `columns={'bid': ..., 'ask': ...}`"
+        f"; bid is above ask in {crossed:,} of {report.rows_in:,} rows: the two "
+        "columns seem to be swapped; name them with `columns={'bid': ..., 'ask': ...}`"
     )

@@ -13,6 +13,7 @@ from relu_options.market_data.cleaning import (
     LEAST_STRIKES,
     QuotedRows,
     QuoteReport,
+    if_swapped,
     require_one_quote_each,
     set_aside,
 )
@@ -293,7 +294,7 @@ def _with_enough(
     if len(kept) < LEAST_STRIKES:
         raise QuoteError(
             f"only {len(kept)} usable strikes, where at least {LEAST_STRIKES} are "
-            f"needed: {report.in_one_line()}"
+            f"needed: {report.in_one_line()}{if_swapped(report)}"
         )
     if quoted.kind == "spread" and not quoted.bid[kept].any():
         note = "every bid is zero: the quotes bound prices from above only"
