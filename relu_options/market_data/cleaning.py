@@ -705,7 +705,7 @@ def nothing_left(
 
 
 def if_swapped(report: QuoteReport) -> str:
-    """What is wrong where most bids are above their asks; nothing where they are not."""
+    """What is wrong where most bids are above their asks, or nothing."""
     crossed = report.counts.get("crossed_quote", 0)
     if crossed <= _MOST_SWAPPED * report.rows_in:
         return ""
