@@ -1,5 +1,6 @@
 """No false verdict: networks that are hard on arithmetic, against exact regions."""
 
+import math
 import re
 from fractions import Fraction
 from itertools import pairwise
@@ -299,3 +300,29 @@ def test_what_overflows_is_decided():
     bound = delta_bound(network, domain)
     assert (bound.low, bound.high) == (-1, Fraction(huge) ** 2 - 1)
     assert "to 1.72185e+361" in repr(bound)
+
+
+@pytest.mark.parametrize("power", [0, 300, 600, -300, -600])
+def test_the_product_of_norms_over_the_slope_is_one_number_at_any_scale(power, rng):
+    """Both grow with the weights: beyond floats, and below them, by powers of two."""
+    hidden, out = rng.normal(size=(5, 2)), rng.normal(size=(1, 5))
+    box = {"strike": (0.5, 1.5), "time": (0.5, 1.5)}
+    bias = rng.normal(size=5)
+    bound = delta_bound([(hidden, bias), (out, [0.0])], box)
+    scale = 2.0**power
+    scaled = delta_bound([(scale * hidden, scale * bias), (scale * out, [0.0])], box)
+    assert scaled.lipschitz == bound.lipschitz * Fraction(scale) ** 2
+    assert scaled.ratio == pytest.approx(bound.ratio, rel=1e-12)
+    assert f", {bound.ratio:.3g} times as large" in repr(scaled)
+    assert not re.search("nan|inf", repr(scaled))
+
+
+def test_norms_stand_beside_slopes_that_are_none_or_much_smaller():
+    box, far = {"strike": (0.5, 1.5)}, 2.0**900
+    undone = delta_bound([([[far], [far]], [0, 0]), ([[far, -far]], [0])], box)
+    assert re.search(r"\(slopes 0 to 0, product of norms 1\.4\d+e\+542; ", repr(undone))
+    rest = delta_bound([([[far], [far], [1]], [0, 0, 0]), ([[far, -far, 1]], [0])], box)
+    assert (rest.lipschitz, rest.ratio) == (1, math.inf)
+    assert re.search(r" norms 1\.4\d+e\+542, 1\.4\de\+542 times as large", repr(rest))
+    tiny = delta_bound([([[1 / far]], [0]), ([[1 / far]], [0])], box)
+    assert re.search(r"\(slopes 1\.\d+e-542 to 1\.\d+e-542, .*, 1 times", repr(tiny))

@@ -1,6 +1,7 @@
 """Numbers of a payoff: floats, or rationals that are never rounded."""
 
 import math
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -58,6 +59,16 @@ def nearest_float(number: Number) -> float:
     return nearest or (math.copysign(_LEAST, number) if number else 0.0)
 
 
+def is_full_float(number: float) -> bool:
+    """Whether a float has all its digits: it is 0, or neither infinite nor subnormal.
+
+    Examples:
+        >>> is_full_float(1e-300), is_full_float(1e-310), is_full_float(math.inf)
+        (True, False, False)
+    """
+    return number == 0.0 or sys.float_info.min <= abs(number) < math.inf
+
+
 def increasing(values: ArrayLike | Sequence[Number], least: int = 1) -> np.ndarray:
     """Spots or strikes as an array, after checking that they increase."""
     array = as_numbers(values)
@@ -74,14 +85,16 @@ def increasing(values: ArrayLike | Sequence[Number], least: int = 1) -> np.ndarr
     return array
 
 
-def short(number: Any) -> str:
-    """A number to six digits, for messages; also a rational that is no float.
+def short(number: Any, digits: int = 6) -> str:
+    """A number to a few digits, for messages; also a rational that is no float.
 
     Examples:
         >>> short(Fraction(1, 3)), short(-(Fraction(10) ** 400) / 3)
         ('0.333333', '-3.33333e+399')
     """
     nearest = nearest_float(number)
-    if math.isinf(nearest) and isinstance(number, Fraction):
-        return f"{(Decimal(number.numerator) / number.denominator).normalize():.6g}"
-    return f"{nearest:.6g}"
+    if isinstance(number, Fraction) and not is_full_float(nearest):
+        return (
+            f"{(Decimal(number.numerator) / number.denominator).normalize():.{digits}g}"
+        )
+    return f"{nearest:.{digits}g}"

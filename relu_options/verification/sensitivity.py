@@ -14,7 +14,13 @@ import numpy as np
 from relu_options.errors import VerificationError
 from relu_options.networks import ReLUNetwork
 from relu_options.payoffs import Payoff
-from relu_options.payoffs.numbers import Number, as_floats, nearest_float, short
+from relu_options.payoffs.numbers import (
+    Number,
+    as_floats,
+    is_full_float,
+    nearest_float,
+    short,
+)
 from relu_options.portfolio import StrikePortfolio
 from relu_options.verification.bounds import (
     TOO_WIDE,
@@ -54,7 +60,8 @@ class DeltaBound:
         lipschitz: By how much the value changes at most for a unit of the input: the
             larger of their absolute values.
         norm_product: The usual bound on it, the product of the spectral norms of the
-            weights, the first of them in this input alone.
+            weights, the first of them in this input alone; rational where no float
+            holds it.
         at_low: Inputs where the slope is least.
         at_high: Inputs where it is largest.
         method: How it was found.
@@ -71,7 +78,7 @@ class DeltaBound:
     low: Fraction | float
     high: Fraction | float
     lipschitz: Fraction | float
-    norm_product: float
+    norm_product: Number
     at_low: tuple[float, ...]
     at_high: tuple[float, ...]
     method: str
@@ -82,13 +89,19 @@ class DeltaBound:
         """By how many times the product of norms is too large."""
         if not self.lipschitz:
             return math.inf if self.norm_product else 1.0
-        return self.norm_product / nearest_float(self.lipschitz)
+        return nearest_float(self._exact_ratio)
+
+    @property
+    def _exact_ratio(self) -> Fraction:
+        return Fraction(self.norm_product) / Fraction(self.lipschitz)
 
     def __repr__(self) -> str:
+        times = ""
+        if self.lipschitz:
+            times = f", {short(self._exact_ratio, digits=3)} times as large"
         return (
             f"DeltaBound(slopes {short(self.low)} to {short(self.high)}, "
-            f"product of norms {self.norm_product:.6g}, {self.ratio:.3g} times as "
-            f"large; by {self.method})"
+            f"product of norms {short(self.norm_product)}{times}; by {self.method})"
         )
 
 
@@ -411,7 +424,7 @@ def worst_case_pnl(
     return WorstCase(*worst, *best, paid)
 
 
-def _delta(ends: list[Any], norms: float, method: str) -> DeltaBound:
+def _delta(ends: list[Any], norms: Number, method: str) -> DeltaBound:
     """The range of slopes, from its two ends."""
     (low, at_low), (high, at_high) = ends
     largest = max(abs(low), abs(high))
@@ -423,7 +436,7 @@ def _middle(points: Sequence[Fraction], segment: int) -> tuple[float, ...]:
 
 
 def _delta_by_programme(
-    network: LayeredNetwork, box: Domain, of_input: int, norms: float, deadline: float
+    network: LayeredNetwork, box: Domain, of_input: int, norms: Number, deadline: float
 ) -> DeltaBound:
     """The range of slopes, by two mixed-integer programmes."""
     network = simplify(network, box)  # hinges that coincide would cost programmes
@@ -457,10 +470,10 @@ def _delta_by_programme(
     return replace(bound, lipschitz=largest, tolerance=tolerance)
 
 
-def _norm_product(network: LayeredNetwork, of_input: int) -> float:
+def _norm_product(network: LayeredNetwork, of_input: int) -> Number:
     """Product of the spectral norms of the weights and of the largest slopes."""
     if not network.layers:
-        return abs(nearest_float(network.weights[of_input]))
+        return _as_float_if_one(abs(Fraction(network.weights[of_input])))
     factors = [_norm(network.layers[0].weights[:, of_input : of_input + 1])]
     for place, layer in enumerate(network.layers):
         if place:
@@ -469,7 +482,13 @@ def _norm_product(network: LayeredNetwork, of_input: int) -> float:
             max(abs(Fraction(s)) for unit in layer.units for s in unit.slopes)
         )
     factors.append(_norm(network.weights[None]))
-    return nearest_float(math.prod(factors))
+    return _as_float_if_one(math.prod(factors, start=Fraction(1)))
+
+
+def _as_float_if_one(number: Fraction) -> Number:
+    """The nearest float, to its full precision; the number itself if there is none."""
+    nearest = nearest_float(number)
+    return nearest if is_full_float(nearest) else number
 
 
 def _norm(matrix: np.ndarray) -> Fraction:
