@@ -269,7 +269,7 @@ def test_a_chain_that_has_expired_can_be_stored_but_not_fitted(quote):
         frame[["bid", "ask"]] = 0.0 if quote == "zero" else np.nan
     chain = read_chain(frame, quote_time="2025-03-14 16:15")
     assert chain.slices == []
-    assert "all expired" in repr(chain)
+    assert "all have expired" in repr(chain)
     assert has_note(chain, "a history settles on this chain")
     assert set(chain.rows["underlying_price"]) == {101.5}
     for fit in (ro.fit_surface, ro.fit_curve, ro.fit_curves, ro.check_quotes):

@@ -14,15 +14,13 @@ from scipy.special import ndtr
 import relu_options as ro
 from relu_options.errors import QuoteError
 from relu_options.market_data import prepare_quotes, read_chain
-from relu_options.market_data.freshness import (
-    Neighbours,
+from relu_options.market_data.cleaning import (
+    RULES,
     SliceQuotes,
-    Trading,
     TradingLimits,
-    _least_absolute,
     one_sided_quotes,
-    stale_quotes,
 )
+from relu_options.market_data.freshness import Neighbours, _least_absolute, stale_quotes
 
 FORWARD, DISCOUNT, YEARS = 100.0, 0.98, 0.4
 EVERY = slice(None)
@@ -290,10 +288,40 @@ def test_limits_are_numbers(value):
         TradingLimits(max_age=value)
 
 
+def test_a_chain_that_limits_leave_empty_says_which_and_how_to_lift_them():
+    """By the rules that set its rows aside, counted; the remedies are taken."""
+    traded = pd.Timestamp("2024-01-20 20:00", tz="UTC")
+    quotes = table(lastTradeDate=traded, volume=10.0)
+    when: dict[str, Any] = {"quote_time": "2024-01-26 16:00"}
+    chain = read_chain(quotes, **when)
+    rows = len(chain.rows)
+    cases: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+        ({"max_age": 1.0}, "too_old", {"max_age": 7.0}),
+        ({"min_volume": 11.0}, "thin", {"min_volume": 10.0}),
+    ]
+    for limits, rule, remedy in cases:
+        message = f"set aside {rows}: {RULES[rule]}; .* `{next(iter(limits))}=`"
+        sources: list[tuple[Any, dict[str, Any]]] = [(quotes, when), (chain, {})]
+        for source, how in sources:
+            with pytest.raises(QuoteError, match=message) as error:
+                ro.fit_curve(source, **how, **limits)
+            assert "expired" not in str(error.value)
+            assert ro.fit_curve(source, **how, **remedy).share_inside == 1.0
+    assert "no row can be used" in repr(read_chain(chain, max_age=1.0))
+
+
 def test_limits_count_from_the_number_itself():
-    trading = Trading(np.array([1.0, 1.1]), np.array([5.0, 4.0]), np.array([2.0, 1.0]))
-    old, thin = TradingLimits(1.0, 5.0, 2.0).missed(trading)
-    assert old.tolist() == thin.tolist() == [False, True]
+    now = pd.Timestamp("2024-01-26 21:00", tz="UTC")
+    ages = pd.to_timedelta([24.0, 26.4], unit="h")
+    rows = {"last_trade_time": now - ages, "volume": [5, 4], "open_interest": [2, 1]}
+    for limits in (
+        TradingLimits(max_age=1.0),
+        TradingLimits(min_volume=5.0),
+        TradingLimits(min_open_interest=2.0),
+    ):
+        codes = np.zeros(2, dtype=int)
+        limits.mark(codes, pd.DataFrame(rows), now)
+        assert codes[0] == 0 < codes[1]
 
 
 def test_a_stale_quote_gives_way_to_its_fresh_twin():

@@ -14,7 +14,8 @@ from relu_options.market_data.cleaning import (
     RULE_CODES,
     QuotedRows,
     QuoteReport,
-    limit_trading,
+    TradingLimits,
+    nothing_left,
 )
 from relu_options.market_data.clocks import (
     as_date,
@@ -23,7 +24,6 @@ from relu_options.market_data.clocks import (
     years_between,
 )
 from relu_options.market_data.expiry_quotes import ExpiryQuotes
-from relu_options.market_data.freshness import TradingLimits
 from relu_options.market_data.rates import (
     MarketTerms,
     RateCurve,
@@ -294,13 +294,26 @@ class OptionChain:
         """Raise if there is nothing to fit.
 
         Raises:
-            QuoteError: If all quotes have expired.
+            QuoteError: If all quotes have expired, or none can be used, with the rules.
         """
-        if not len(self):
+        if len(self):
+            return
+        if not self.has_ended:
             raise QuoteError(
-                f"all {len(self.rows):,} rows have expired: there is nothing to fit, "
-                "and only a history settles on this chain; choose an earlier quote time"
+                nothing_left(self.rows, self.codes, self.quote_time, self.notes)
             )
+        raise QuoteError(
+            f"all {len(self.rows):,} rows have expired: there is nothing to fit, and "
+            "only a history settles on this chain; choose an earlier quote time"
+        )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all has expired, the last of it within a day before the quotes."""
+        ends = self.rows["expiry_time"].dropna()
+        if self.quote_time is None or ends.empty:
+            return False
+        return bool(ends.max() <= self.quote_time < ends.max() + pd.Timedelta(days=1))
 
     def knowing(self, terms: MarketTerms, quote_time: object = None) -> "OptionChain":
         """The chain with what a user knows of its market, and of when it was quoted.
@@ -324,10 +337,7 @@ class OptionChain:
             ended = (rows["expiry_time"] <= stamp).to_numpy(dtype=bool)
             codes = np.where((codes == 0) & ended, RULE_CODES["expired"], codes)
             if codes.all():
-                raise QuoteError(
-                    f"the expiry is not after the quote time, {stamp:%Y-%m-%d %H:%M} "
-                    "UTC; check `quote_time`"
-                )
+                raise QuoteError(nothing_left(rows, codes, stamp))
         return replace(
             self,
             rows=terms.applied(rows, stamp),
@@ -345,7 +355,7 @@ class OptionChain:
             QuoteError: If no row says what a limit needs.
         """
         codes = self.codes.copy()
-        limit_trading(codes, self.rows, self.quote_time, limits)
+        limits.mark(codes, self.rows, self.quote_time)
         return replace(self, codes=codes)
 
     def borrowed_rates(self) -> RateCurve:
@@ -487,7 +497,7 @@ class OptionChain:
         """The slices next to one that is not there, for the message."""
         keys = self.slices
         if not keys:
-            return "all have expired"
+            return "all have expired" if self.has_ended else "no row can be used"
         target = expiry if isinstance(expiry, float) else None
         if expiry is not None and target is None:
             target = as_date(expiry)
@@ -558,7 +568,7 @@ class OptionChain:
             if self.quote_time is None
             else f" at {self.quote_time:%Y-%m-%d %H:%M} UTC"
         )
-        span = f"1 slice, {self.label}" if len(self) else "all expired"
+        span = f"1 slice, {self.label}" if len(self) else self._nearest(None)
         if len(self) > 1:
             span = f"{len(self)} slices from {self.label}"
         dropped = int(np.count_nonzero(self.codes))

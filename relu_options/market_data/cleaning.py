@@ -14,13 +14,6 @@ import pandas as pd
 
 from relu_options.errors import QuoteError
 from relu_options.market_data.columns import not_understood
-from relu_options.market_data.freshness import (
-    SliceQuotes,
-    Trading,
-    TradingLimits,
-    one_sided_quotes,
-    stale_quotes,
-)
 
 RULES: dict[str, str] = {
     "superseded": "an earlier quote of a contract that is quoted again later",
@@ -59,7 +52,6 @@ LEAST_STRIKES = 3
 _PLACEHOLDER_BELOW = 0.005
 _MOST_CONTRADICTING = 0.2  # of the contracts: beyond it, a table mixes expiries
 _MOST_SWAPPED = 0.5  # of the rows: beyond it, bids and asks change places
-_TOLERANCE = 1e-9  # of the forward, for the bounds on a price
 
 RULE_NAMES = ("used", *RULES)
 RULE_CODES = {name: code for code, name in enumerate(RULE_NAMES)}
@@ -191,15 +183,17 @@ class DroppedRows:
         """What the rule says, in words."""
         return RULES[self.rule]
 
+    @property
+    def shown(self) -> str:
+        """The examples, and whether there are more."""
+        return ", ".join([*self.examples, "..."][: len(self)])
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def __str__(self) -> str:
-        more = ", ..." if len(self) > len(self.examples) else ""
-        return (
-            f"{self.meaning} in {len(self):,} of {self.rows_in:,} rows: "
-            f"{', '.join(self.examples)}{more}"
-        )
+        where = f"{len(self):,} of {self.rows_in:,} rows"
+        return f"{self.meaning} in {where}: {self.shown}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,9 +325,7 @@ class QuoteReport:
             if rows.rule in SOUND_RULES:
                 lines.append(f"  set aside {len(rows):,}: {rows.meaning}")
             else:
-                more = ", ..." if len(rows) > len(rows.examples) else ""
-                shown = ", ".join(rows.examples)
-                lines.append(f"  dropped {len(rows):,}: {rows.meaning}: {shown}{more}")
+                lines.append(f"  dropped {len(rows):,}: {rows.meaning}: {rows.shown}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
@@ -390,57 +382,110 @@ def mark(codes: np.ndarray, rows: np.ndarray, rule: str) -> None:
     codes[rows & (codes == 0)] = RULE_CODES[rule]
 
 
-def duplicated_rows(
-    codes: np.ndarray, keys: np.ndarray, spread: np.ndarray
-) -> np.ndarray:
-    """Rows, still used, that repeat the contract of a row with a tighter spread.
+@dataclass(frozen=True)
+class TradingLimits:
+    """What is asked of a contract's trading before its quote is used.
+
+    Attributes:
+        max_age: Days from the last trade to the quote time, at most; a part of a day is
+            a fraction.
+        min_volume: Contracts traded on the day, at least.
+        min_open_interest: Contracts open, at least.
+
+    Raises:
+        ValueError: If a number is negative or not finite.
+
+    Examples:
+        >>> rows = pd.DataFrame({"volume": [50.0, 7.0, np.nan]})
+        >>> codes = np.zeros(3, dtype=int)
+        >>> TradingLimits(min_volume=10).mark(codes, rows, quote_time=None)
+        >>> [RULE_NAMES[code] for code in codes]
+        ['used', 'thin', 'thin']
+    """
+
+    max_age: float | None = None
+    min_volume: float | None = None
+    min_open_interest: float | None = None
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if value is None:
+                continue
+            if isinstance(value, str) or np.ndim(value) != 0:
+                raise ValueError(f"`{name}` must be one number, not {value!r}")
+            if not 0.0 <= float(value) < np.inf:
+                raise ValueError(
+                    f"`{name}` must be zero or positive, and finite, not {value!r}"
+                )
+
+    def mark(
+        self, codes: np.ndarray, rows: pd.DataFrame, quote_time: pd.Timestamp | None
+    ) -> None:
+        """Put canonical rows that miss a limit under its rule, in place.
+
+        A row without a number misses a limit on it: a vendor leaves empty what has not
+        traded.
+
+        Raises:
+            QuoteError: If no row has a number that a limit needs.
+        """
+        for name, limit in vars(self).items():
+            if limit is None:
+                continue
+            column, also = name.removeprefix("min_"), ""
+            if name == "max_age":
+                column, also = "last_trade_time", " and a quote time"
+                values = days_since_trade(rows, quote_time)
+                missed = ~(values <= limit)
+            else:
+                values = rows[column].to_numpy(float)
+                missed = ~(values >= limit)
+            if not np.isfinite(values).any():
+                raise QuoteError(
+                    f"`{name}=` needs a column {column!r}{also}, with values; name it "
+                    f"with `columns={{{column!r}: ...}}`, or leave the limit out"
+                )
+            mark(codes, missed, "too_old" if name == "max_age" else "thin")
+
+
+def days_since_trade(rows: pd.DataFrame, quote_time: pd.Timestamp | None) -> np.ndarray:
+    """Days since the last trade of each canonical row, NaN where it is unknown.
+
+    Examples:
+        >>> traded = pd.to_datetime(["2019-05-17 20:00", None], utc=True)
+        >>> rows = pd.DataFrame({"last_trade_time": traded})
+        >>> days_since_trade(rows, pd.Timestamp("2019-05-20 08:00", tz="UTC"))
+        array([2.5, nan])
+    """
+    if quote_time is None or "last_trade_time" not in rows:
+        return np.full(len(rows), np.nan)
+    elapsed = quote_time - rows["last_trade_time"]
+    return (elapsed / pd.Timedelta(days=1)).to_numpy(float)
+
+
+def repeated_rows(
+    codes: np.ndarray, keys: np.ndarray, quoted: QuotedRows
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, still used, that repeat the contract of one with a tighter spread.
 
     Args:
         codes: As in `QuoteReport.codes`.
-        keys: A number per contract.
-        spread: Ask minus bid, in currency units; the first of equals is kept.
+        keys: A number per contract, as `contract_keys` gives.
+        quoted: What the rows quote; the first of equals is kept.
 
     Returns:
-        A mask over the rows.
+        Masks: of these rows, and of those among them that quote other values.
     """
-    repeated = np.zeros(codes.shape, dtype=bool)
+    repeated, differs = np.zeros((2, len(codes)), dtype=bool)
     used = np.flatnonzero(codes == 0)
-    ordered = np.sort(keys[used])
-    if not (ordered[1:] == ordered[:-1]).any():
-        return repeated
-    order = used[np.lexsort((spread[used], keys[used]))]
-    repeated[order[1:]] = keys[order[1:]] == keys[order[:-1]]
-    return repeated
-
-
-def contradicting_rows(
-    codes: np.ndarray,
-    keys: np.ndarray,
-    bid: np.ndarray,
-    ask: np.ndarray,
-    repeated: np.ndarray,
-) -> np.ndarray:
-    """Repeated rows whose quote differs from that of the row that is kept.
-
-    Args:
-        codes: As in `QuoteReport.codes`.
-        keys: A number per contract.
-        bid: Currency units.
-        ask: Currency units.
-        repeated: What `duplicated_rows` gives.
-
-    Returns:
-        A mask over the rows.
-    """
-    differs = np.zeros(codes.shape, dtype=bool)
-    again = np.flatnonzero(repeated)
-    if not len(again):
-        return differs
-    kept = np.flatnonzero((codes == 0) & ~repeated)
-    kept = kept[np.argsort(keys[kept])]
-    first = kept[np.searchsorted(keys[kept], keys[again])]
-    differs[again] = (bid[again] != bid[first]) | (ask[again] != ask[first])
-    return differs
+    order = used[np.lexsort(((quoted.ask - quoted.bid)[used], keys[used]))]
+    again = np.zeros(len(order), dtype=bool)
+    again[1:] = keys[order[1:]] == keys[order[:-1]]
+    first = order[np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))]
+    repeated[order] = again
+    for side in (quoted.bid, quoted.ask):
+        differs[order] |= side[order] != side[first]
+    return repeated, differs
 
 
 def clean_rows(
@@ -449,7 +494,7 @@ def clean_rows(
     *,
     nonstandard: np.ndarray,
     superseded: np.ndarray,
-    limits: TradingLimits = TradingLimits(),  # noqa: B008  (frozen)
+    limits: TradingLimits = TradingLimits(),
 ) -> tuple[np.ndarray, list[str]]:
     """The rule that each canonical row falls under by itself, 0 where none, and notes.
 
@@ -475,30 +520,15 @@ def clean_rows(
     codes = np.where(codes == 0, faults, codes)
     if not typed:
         mark(codes, _placeholders(quoted.bid), "placeholder_volatility")
-    limit_trading(codes, rows, quote_time, limits)
     times = _mark_expired(codes, rows, quote_time)
-    keys = _contract_keys(times, quoted)
-    repeated = duplicated_rows(codes, keys, quoted.ask - quoted.bid)
-    notes: list[str] = []
-    if repeated.any():
-        repeated &= ~_contradictions(codes, keys, times, quoted, repeated, notes)
-        notes += _shared_roots(rows, keys, repeated)
-        mark(codes, repeated, "duplicated_strike")
+    limits.mark(codes, rows, quote_time)
+    keys = contract_keys(times, quoted)
+    repeated, differs = repeated_rows(codes, keys, quoted)
+    mixed, notes = _contradictions(codes, keys, times, differs)
+    repeated &= ~mixed
+    notes += _shared_roots(rows, keys, repeated)
+    mark(codes, repeated, "duplicated_strike")
     return codes, notes
-
-
-def limit_trading(
-    codes: np.ndarray,
-    rows: pd.DataFrame,
-    quote_time: pd.Timestamp | None,
-    limits: TradingLimits,
-) -> None:
-    """Put rows that miss limits on trading under their rules, in place."""
-    if not limits:
-        return
-    old, thin = limits.missed(Trading.of(rows, quote_time))
-    mark(codes, old, "too_old")
-    mark(codes, thin, "thin")
 
 
 def _placeholders(volatility: np.ndarray) -> np.ndarray:
@@ -525,7 +555,7 @@ def _mark_expired(
     return rows["expiry_time"].astype("int64").to_numpy()
 
 
-def _contract_keys(times: np.ndarray, quoted: QuotedRows) -> np.ndarray:
+def contract_keys(times: np.ndarray, quoted: QuotedRows) -> np.ndarray:
     """A number per contract: the same end, strike and type."""
     types = quoted.is_call & (quoted.kind != "volatility")
     order = np.lexsort((types, quoted.strike, times))
@@ -538,18 +568,13 @@ def _contract_keys(times: np.ndarray, quoted: QuotedRows) -> np.ndarray:
 
 
 def _contradictions(
-    codes: np.ndarray,
-    keys: np.ndarray,
-    times: np.ndarray,
-    quoted: QuotedRows,
-    repeated: np.ndarray,
-    notes: list[str],
-) -> np.ndarray:
-    """Repeated rows of slices most of whose repeats contradict: nothing to choose by.
+    codes: np.ndarray, keys: np.ndarray, times: np.ndarray, differs: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Repeated rows of slices most of whose repeats contradict, and a note.
 
-    They stay, so that a fit of the slice says what is wrong with it.
+    There is nothing to choose by: they stay, so that a fit of the slice says what is
+    wrong with it.
     """
-    differs = contradicting_rows(codes, keys, quoted.bid, quoted.ask, repeated)
     kept = np.zeros(len(codes), dtype=bool)
     worst = (0, 0)
     for time in np.unique(times[differs]):
@@ -559,12 +584,12 @@ def _contradictions(
         if again > max(_MOST_CONTRADICTING * contracts, 1):
             kept |= here & differs
             worst = max(worst, (again, contracts))
-    if kept.any():
-        notes.append(
-            f"{worst[0]} of {worst[1]} contracts of one expiry are quoted several "
-            "times with other values: the table seems to mix expiries or times"
-        )
-    return kept
+    if not kept.any():
+        return kept, []
+    return kept, [
+        f"{worst[0]} of {worst[1]} contracts of one expiry are quoted several times "
+        "with other values: the table seems to mix expiries or times"
+    ]
 
 
 def _shared_roots(
@@ -597,15 +622,15 @@ def require_one_quote_each(
     Raises:
         QuoteError: If a contract has several rows that are used.
     """
-    used = np.flatnonzero(codes == 0)
-    is_call = quoted.is_call[used] & (quoted.kind != "volatility")
-    strike = quoted.strike[used]
-    keys = np.where(is_call, strike, -strike)
-    values, counts = np.unique(keys, return_counts=True)
-    again = values[counts > 1]
+    keys = contract_keys(np.zeros(len(codes)), quoted)
+    repeated, _ = repeated_rows(codes, keys, quoted)
+    again, first = np.unique(keys[repeated], return_index=True)
     if not len(again):
         return
-    shown = ", ".join(f"{key:.10g}" for key in np.sort(np.abs(again))[:3])
+    strikes = np.sort(quoted.strike[repeated][first])
+    shown = ", ".join(f"{strike:.10g}" for strike in strikes[:EXAMPLES_SHOWN])
+    used = codes == 0
+    contracts = len(np.unique(keys[used]))
     several = "more than one expiry, settlement (AM and PM) or quote time: select one"
     if strange_types:
         several = f"calls and puts: {not_understood(strange_types)}"
@@ -615,93 +640,139 @@ def require_one_quote_each(
             f"'option_type'; or {several}"
         )
     raise QuoteError(
-        f"{len(again)} of {len(values)} options are quoted again with other "
-        f"values: strikes {shown}, ...; the table seems to hold {several}"
+        f"{len(again)} of {contracts} options are quoted again with other values: "
+        f"strikes {shown}, ...; the table seems to hold {several}"
     )
 
 
-def set_aside(
-    codes: np.ndarray,
-    quoted: QuotedRows,
-    quotes: SliceQuotes,
-    *,
-    american: bool,
-) -> np.ndarray:
-    """Put quotes that the forward shows to be unfit under their rules, in place.
+@dataclass(frozen=True, eq=False)
+class SliceQuotes:
+    """The rows of one expiry, both quotes of a strike where there are both.
 
-    Those outside of the bounds on a price are dropped, those that contradict fresher
-    neighbours too; of those in the money, the ones at strikes whose out-of-the-money
-    quote is used, or with wide spreads, are set aside.
+    Attributes:
+        strike: Shape `(n,)`, in currency units.
+        is_call: Shape `(n,)`.
+        bid, ask: Shape `(n,)`, in currency units paid today; anything where a row is
+            not usable.
+        age: Shape `(n,)`, days since the last trade; NaN where it is unknown, which is
+            older than any other.
+        forward: Currency units.
+        discount_factor: Price today of one unit of currency paid at expiry.
+        forward_error: Standard error of the forward, in currency units.
+        discount_error: Standard error of the discount factor.
+    """
+
+    strike: np.ndarray
+    is_call: np.ndarray
+    bid: np.ndarray
+    ask: np.ndarray
+    age: np.ndarray
+    forward: float
+    discount_factor: float
+    forward_error: float = 0.0
+    discount_error: float = 0.0
+
+    @property
+    def out_of_the_money(self) -> np.ndarray:
+        """Puts below the forward, calls at and above it."""
+        return self.is_call == (self.strike >= self.forward)
+
+    @property
+    def parity_error(self) -> np.ndarray:
+        r"""Standard error of what parity turns a quote into, in currency units.
+
+        $C - P = D (F - K)$ is off by $D \, \delta F + (F - K) \, \delta D$; zero for
+        quotes out of the money, which are not turned.
+        """
+        error = np.hypot(
+            self.discount_factor * self.forward_error,
+            (self.forward - self.strike) * self.discount_error,
+        )
+        return np.where(self.out_of_the_money, 0.0, error)
+
+
+def one_sided_quotes(
+    quotes: SliceQuotes,
+    usable: np.ndarray,
+    each_side: int = 4,
+) -> np.ndarray:
+    """In-the-money quotes without a twin whose spread is wider than their neighbours'.
+
+    Such a quote stands in for the out-of-the-money one, which nobody quotes. Where its
+    spread is wider than those of all out-of-the-money quotes nearest on both sides, it
+    says nothing that they do not. Where one side has none, as in a table of calls only,
+    it is all that there is.
 
     Args:
-        codes: As in `QuoteReport.codes`.
-        quoted: Rows of one slice.
-        quotes: The same with what is known of their ages, and of the forward.
-        american: Whether the options can be exercised early.
+        quotes: Rows of one expiry.
+        usable: Those to consider, a mask of shape `(n,)`.
+        each_side: Neighbours that are asked on each side.
 
     Returns:
-        A mask: in-the-money rows that are used, at strikes with no other quote.
+        A mask of shape `(n,)`.
+
+    Examples:
+        >>> strike = np.array([80.0, 90.0, 100.0, 110.0])
+        >>> quotes = SliceQuotes(strike, np.array([False, True, True, True]),
+        ...                      bid=np.array([0.4, 10.2, 3.0, 0.5]),
+        ...                      ask=np.array([0.6, 11.2, 3.3, 0.7]),
+        ...                      age=np.full(4, np.nan),
+        ...                      forward=100.0, discount_factor=1.0)
+        >>> print(strike[one_sided_quotes(quotes, np.ones(4, dtype=bool))])
+        [90.]
     """
-    strike, is_call = quotes.strike, quotes.is_call
-    forward, discount = quotes.forward, quotes.discount_factor
-    is_out = quotes.out_of_the_money
-    intrinsic = discount * np.where(is_call, forward - strike, strike - forward)
-    if quoted.kind != "volatility":
-        slack = _TOLERANCE * forward + 3.0 * discount * quotes.forward_error
-        bound = discount * np.where(is_call, forward, strike)
-        mark(codes, quoted.ask < intrinsic - slack, "below_intrinsic")
-        mark(codes, quoted.bid > bound + slack, "above_bound")
-    stale = np.zeros(len(codes), dtype=bool)
-    if quoted.kind == "spread":
-        stale = stale_quotes(quotes, (codes == 0) & (is_out | (not american)))
-        mark(codes, stale & is_out, "stale")
-    inside = ~is_out & (codes == 0)
-    if inside.any():
-        outside = is_out & (codes == 0)
-        mark(codes, inside & (find(strike[outside], strike) >= 0), "in_the_money")
-        mark(codes, inside & (quoted.ask <= intrinsic), "below_intrinsic")
-        if american:
-            mark(codes, inside, "american_in_the_money")
-        mark(codes, stale, "stale")
-        if quoted.kind == "spread":
-            mark(codes, one_sided_quotes(quotes, codes == 0), "one_sided")
-    return inside & (codes == 0)
+    outside = np.flatnonzero(usable & quotes.out_of_the_money)
+    outside = outside[np.argsort(quotes.strike[outside], kind="stable")]
+    strike, spread = quotes.strike[outside], (quotes.ask - quotes.bid)[outside]
+    wide = np.zeros(len(quotes.strike), dtype=bool)
+    alone = usable & ~quotes.out_of_the_money
+    alone &= ~np.isin(quotes.strike, strike)
+    rounding = 1e-9 * quotes.forward
+    for row in np.flatnonzero(alone):
+        place = int(np.searchsorted(strike, quotes.strike[row]))
+        near = spread[max(place - each_side, 0) : place + each_side]
+        both = 0 < place < len(strike)
+        own = quotes.ask[row] - quotes.bid[row]
+        wide[row] = both and own > near.max() + rounding
+    return wide
 
 
 def nothing_left(
     rows: pd.DataFrame,
-    report: QuoteReport,
+    codes: np.ndarray,
     quote_time: pd.Timestamp | None,
+    notes: tuple[str, ...] = (),
 ) -> str:
     """The message where every canonical row falls under a rule, with what to do."""
-    text = f"no row can be used: {report.in_one_line()}"
+    report = QuoteReport.of(rows, codes, notes)
     most = max(report.counts, key=lambda rule: report.counts[rule])
+    remedy = {
+        "too_old": "raise `max_age=`, or leave it out",
+        "thin": "lower `min_volume=` or `min_open_interest=`, or leave it out",
+    }.get(most)
     if most == "no_quote" and report.counts[most] > 0.5 * report.rows_in:
-        return (
-            f"{text}; quotes are empty outside of trading hours: read those of a time "
-            "when the market was open"
+        remedy = (
+            "quotes are empty outside of trading hours: read those of a time when the "
+            "market was open"
         )
-    if most == "crossed_quote":
-        return text + if_swapped(report)
-    if most == "expired":
+    elif most == "expired":
         ends = rows["expiry_time"].max()
         if quote_time is None or pd.isna(ends):
             years = rows["time_to_expiry"].max()
-            return (
-                f"{text}; the time to expiry is {years:.6g} years; it must be positive"
+            remedy = f"the time to expiry is {years:.6g} years; it must be positive"
+        else:
+            remedy = (
+                f"the expiry, {ends:%Y-%m-%d %H:%M} UTC, is not after the quote time, "
+                f"{quote_time:%Y-%m-%d %H:%M} UTC; check `quote_time` and the expiry"
             )
-        return (
-            f"{text}; the expiry, {ends:%Y-%m-%d %H:%M} UTC, is not after the quote "
-            f"time, {quote_time:%Y-%m-%d %H:%M} UTC; check `quote_time` and the expiry"
+    elif most in ("missing_strike", "missing_quote", "missing_bid", "missing_ask"):
+        name = most.removeprefix("missing_").replace("quote", "bid")
+        remedy = (
+            "cells that are no numbers count as missing: write numbers, or name "
+            f"another column with `columns={{'{name}': ...}}`"
         )
-    column = {"missing_strike": "strike", "missing_bid": "bid", "missing_ask": "ask"}
-    name = column.get(most, "bid" if most == "missing_quote" else None)
-    if name is not None:
-        return (
-            f"{text}; cells that are no numbers count as missing: write numbers, or "
-            f"name another column with `columns={{'{name}': ...}}`"
-        )
-    return text
+    text = f"no row can be used: {report.in_one_line()}{if_swapped(report)}"
+    return text if remedy is None else f"{text}; {remedy}"
 
 
 def if_swapped(report: QuoteReport) -> str:

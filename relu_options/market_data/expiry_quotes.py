@@ -13,12 +13,16 @@ from relu_options.market_data.cleaning import (
     LEAST_STRIKES,
     QuotedRows,
     QuoteReport,
+    SliceQuotes,
+    days_since_trade,
+    find,
     if_swapped,
+    mark,
+    one_sided_quotes,
     require_one_quote_each,
-    set_aside,
 )
 from relu_options.market_data.clocks import expiry_label
-from relu_options.market_data.freshness import SliceQuotes, Trading
+from relu_options.market_data.freshness import stale_quotes
 from relu_options.market_data.parity import ParityEstimate
 from relu_options.market_data.rates import (
     ImpliedTerms,
@@ -30,6 +34,7 @@ from relu_options.market_data.rates import (
 if TYPE_CHECKING:
     from relu_options.market_data.chain import OptionChain
 
+_TOLERANCE = 1e-9  # of the forward, for the bounds on a price
 _LEAST_VOLATILITIES = 5  # that tell the time to expiry
 
 
@@ -151,13 +156,13 @@ class ExpiryQuotes:
             is_call,
             quoted.bid,
             quoted.ask,
-            Trading.of(rows, chain.quote_time).age,
+            days_since_trade(rows, chain.quote_time),
             implied.forward,
             implied.discount_factor,
             0.0 if parity is None else parity.forward_standard_error,
             0.0 if parity is None else parity.discount_standard_error,
         )
-        inside = set_aside(codes, quoted, quotes, american=terms.american)
+        inside = _set_aside(codes, quoted, quotes, american=terms.american)
         report = QuoteReport.of(rows, codes, notes)
         if report.is_call is None:
             report = replace(report, is_call=is_call)
@@ -285,6 +290,54 @@ class ExpiryQuotes:
             f"forward={self.forward:.10g}, discount_factor={self.discount_factor:.8g}, "
             f"time_to_expiry={self.time_to_expiry:.6g})"
         )
+
+
+def _set_aside(
+    codes: np.ndarray,
+    quoted: QuotedRows,
+    quotes: SliceQuotes,
+    *,
+    american: bool,
+) -> np.ndarray:
+    """Put quotes that the forward shows to be unfit under their rules, in place.
+
+    Those outside of the bounds on a price are dropped, those that contradict fresher
+    neighbours too; of those in the money, the ones at strikes whose out-of-the-money
+    quote is used, or with wide spreads, are set aside.
+
+    Args:
+        codes: As in `QuoteReport.codes`.
+        quoted: Rows of one slice.
+        quotes: The same with what is known of their ages, and of the forward.
+        american: Whether the options can be exercised early.
+
+    Returns:
+        A mask: in-the-money rows that are used, at strikes with no other quote.
+    """
+    strike, is_call = quotes.strike, quotes.is_call
+    forward, discount = quotes.forward, quotes.discount_factor
+    is_out = quotes.out_of_the_money
+    intrinsic = discount * np.where(is_call, forward - strike, strike - forward)
+    if quoted.kind != "volatility":
+        slack = _TOLERANCE * forward + 3.0 * discount * quotes.forward_error
+        bound = discount * np.where(is_call, forward, strike)
+        mark(codes, quoted.ask < intrinsic - slack, "below_intrinsic")
+        mark(codes, quoted.bid > bound + slack, "above_bound")
+    stale = np.zeros(len(codes), dtype=bool)
+    if quoted.kind == "spread" and np.isfinite(quotes.age).any():
+        stale = stale_quotes(quotes, (codes == 0) & (is_out | (not american)))
+        mark(codes, stale & is_out, "stale")
+    inside = ~is_out & (codes == 0)
+    if inside.any():
+        outside = is_out & (codes == 0)
+        mark(codes, inside & (find(strike[outside], strike) >= 0), "in_the_money")
+        mark(codes, inside & (quoted.ask <= intrinsic), "below_intrinsic")
+        if american:
+            mark(codes, inside, "american_in_the_money")
+        mark(codes, stale, "stale")
+        if quoted.kind == "spread":
+            mark(codes, one_sided_quotes(quotes, codes == 0), "one_sided")
+    return inside & (codes == 0)
 
 
 def _with_enough(

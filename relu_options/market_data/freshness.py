@@ -12,120 +12,8 @@ ago the last trade was: age alone condemns nothing, unless the user says so.
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from relu_options.errors import QuoteError
-
-
-@dataclass(frozen=True, eq=False)
-class Trading:
-    """How lately and how much each contract traded, NaN where that is unknown.
-
-    Attributes:
-        age: Days since the last trade, of shape `(rows,)`.
-        volume: Contracts traded on the day, likewise.
-        open_interest: Contracts open, likewise.
-    """
-
-    age: np.ndarray
-    volume: np.ndarray
-    open_interest: np.ndarray
-
-    @staticmethod
-    def of(rows: pd.DataFrame, quote_time: pd.Timestamp | None) -> "Trading":
-        """What canonical rows say.
-
-        Examples:
-            >>> traded = pd.to_datetime(["2019-05-17 20:00", None], utc=True)
-            >>> rows = pd.DataFrame({"last_trade_time": traded, "volume": [3.0, 0.0]})
-            >>> Trading.of(rows, pd.Timestamp("2019-05-20 08:00", tz="UTC")).age
-            array([2.5, nan])
-        """
-        unknown = np.full(len(rows), np.nan)
-        age = unknown
-        if quote_time is not None and "last_trade_time" in rows:
-            elapsed = quote_time - rows["last_trade_time"]
-            age = (elapsed / pd.Timedelta(days=1)).to_numpy(float)
-        volume, open_interest = (
-            rows[name].to_numpy(float) if name in rows else unknown
-            for name in ("volume", "open_interest")
-        )
-        return Trading(age, volume, open_interest)
-
-
-@dataclass(frozen=True)
-class TradingLimits:
-    """What is asked of a contract's trading before its quote is used.
-
-    Attributes:
-        max_age: Days from the last trade to the quote time, at most; a part of a day is
-            a fraction.
-        min_volume: Contracts traded on the day, at least.
-        min_open_interest: Contracts open, at least.
-
-    Raises:
-        ValueError: If a number is negative or not finite.
-
-    Examples:
-        >>> limits = TradingLimits(max_age=1.0, min_volume=10)
-        >>> old, thin = limits.missed(Trading(
-        ...     age=np.array([0.1, 3.0, np.nan, 0.2]),
-        ...     volume=np.array([50.0, 70.0, 20.0, np.nan]),
-        ...     open_interest=np.full(4, np.nan)))
-        >>> old.tolist(), thin.tolist()
-        ([False, True, True, False], [False, False, False, True])
-    """
-
-    max_age: float | None = None
-    min_volume: float | None = None
-    min_open_interest: float | None = None
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            if value is None:
-                continue
-            if isinstance(value, str) or np.ndim(value) != 0:
-                raise ValueError(f"`{name}` must be one number, not {value!r}")
-            if not 0.0 <= float(value) < np.inf:
-                raise ValueError(
-                    f"`{name}` must be zero or positive, and finite, not {value!r}"
-                )
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in vars(self).values())
-
-    def missed(self, trading: Trading) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that traded too long ago, and rows that trade too little.
-
-        A row without a number misses a limit on it: a vendor leaves empty what has not
-        traded.
-
-        Returns:
-            Two masks over the rows.
-
-        Raises:
-            QuoteError: If no row has a number that a limit needs.
-        """
-        old = thin = np.zeros(len(trading.age), dtype=bool)
-        if self.max_age is not None:
-            _require(trading.age, "max_age", "last_trade_time", " and a quote time")
-            old = ~(trading.age <= self.max_age)
-        if self.min_volume is not None:
-            _require(trading.volume, "min_volume", "volume")
-            thin = thin | ~(trading.volume >= self.min_volume)
-        if self.min_open_interest is not None:
-            _require(trading.open_interest, "min_open_interest", "open_interest")
-            thin = thin | ~(trading.open_interest >= self.min_open_interest)
-        return old, thin
-
-
-def _require(values: np.ndarray, limit: str, column: str, also: str = "") -> None:
-    """Raise unless some row has the number that a limit needs."""
-    if not np.isfinite(values).any():
-        raise QuoteError(
-            f"`{limit}=` needs a column {column!r}{also}, with values; name it with "
-            f"`columns={{{column!r}: ...}}`, or leave the limit out"
-        )
+from relu_options.market_data.cleaning import SliceQuotes
 
 
 @dataclass(frozen=True)
@@ -165,52 +53,6 @@ class Neighbours:
     steps: int = 15
 
 
-@dataclass(frozen=True, eq=False)
-class SliceQuotes:
-    """The rows of one expiry, both quotes of a strike where there are both.
-
-    Attributes:
-        strike: Shape `(n,)`, in currency units.
-        is_call: Shape `(n,)`.
-        bid, ask: Shape `(n,)`, in currency units paid today; anything where a row is
-            not usable.
-        age: Shape `(n,)`, days since the last trade; NaN where it is unknown, which is
-            older than any other.
-        forward: Currency units.
-        discount_factor: Price today of one unit of currency paid at expiry.
-        forward_error: Standard error of the forward, in currency units.
-        discount_error: Standard error of the discount factor.
-    """
-
-    strike: np.ndarray
-    is_call: np.ndarray
-    bid: np.ndarray
-    ask: np.ndarray
-    age: np.ndarray
-    forward: float
-    discount_factor: float
-    forward_error: float = 0.0
-    discount_error: float = 0.0
-
-    @property
-    def out_of_the_money(self) -> np.ndarray:
-        """Puts below the forward, calls at and above it."""
-        return self.is_call == (self.strike >= self.forward)
-
-    @property
-    def parity_error(self) -> np.ndarray:
-        r"""Standard error of what parity turns a quote into, in currency units.
-
-        $C - P = D (F - K)$ is off by $D \, \delta F + (F - K) \, \delta D$; zero for
-        quotes out of the money, which are not turned.
-        """
-        error = np.hypot(
-            self.discount_factor * self.forward_error,
-            (self.forward - self.strike) * self.discount_error,
-        )
-        return np.where(self.out_of_the_money, 0.0, error)
-
-
 def stale_quotes(
     quotes: SliceQuotes,
     usable: np.ndarray,
@@ -248,7 +90,8 @@ def stale_quotes(
     known = age[usable]
     if not np.isfinite(known).any() or known.max() - known.min() < rule.lag:
         return stale
-    used = _one_per_strike(quotes, usable)
+    outside = usable & quotes.out_of_the_money
+    used = outside | (usable & ~np.isin(quotes.strike, quotes.strike[outside]))
     speaks = used & (quotes.bid > 0.0)
     for _ in range(2):  # what was judged by the stale is judged again without them
         found = usable & _contradicting(quotes, age, speaks & ~stale, rule)
@@ -258,58 +101,6 @@ def stale_quotes(
     if np.count_nonzero(stale & used) > rule.most * np.count_nonzero(used):
         return np.zeros(len(stale), dtype=bool)
     return stale
-
-
-def one_sided_quotes(
-    quotes: SliceQuotes,
-    usable: np.ndarray,
-    rule: Neighbours = Neighbours(),
-) -> np.ndarray:
-    """In-the-money quotes without a twin whose spread is wider than their neighbours'.
-
-    Such a quote stands in for the out-of-the-money one, which nobody quotes. Where its
-    spread is wider than those of all out-of-the-money quotes nearest on both sides, it
-    says nothing that they do not. Where one side has none, as in a table of calls only,
-    it is all that there is.
-
-    Args:
-        quotes: Rows of one expiry.
-        usable: Those to consider, a mask of shape `(n,)`.
-        rule: `each_side` says how many neighbours are asked.
-
-    Returns:
-        A mask of shape `(n,)`.
-
-    Examples:
-        >>> strike = np.array([80.0, 90.0, 100.0, 110.0])
-        >>> quotes = SliceQuotes(strike, np.array([False, True, True, True]),
-        ...                      bid=np.array([0.4, 10.2, 3.0, 0.5]),
-        ...                      ask=np.array([0.6, 11.2, 3.3, 0.7]),
-        ...                      age=np.full(4, np.nan),
-        ...                      forward=100.0, discount_factor=1.0)
-        >>> print(strike[one_sided_quotes(quotes, np.ones(4, dtype=bool))])
-        [90.]
-    """
-    outside = np.flatnonzero(usable & quotes.out_of_the_money)
-    outside = outside[np.argsort(quotes.strike[outside], kind="stable")]
-    strike, spread = quotes.strike[outside], (quotes.ask - quotes.bid)[outside]
-    wide = np.zeros(len(quotes.strike), dtype=bool)
-    alone = usable & ~quotes.out_of_the_money
-    alone &= ~np.isin(quotes.strike, strike)
-    rounding = 1e-9 * quotes.forward
-    for row in np.flatnonzero(alone):
-        place = int(np.searchsorted(strike, quotes.strike[row]))
-        near = spread[max(place - rule.each_side, 0) : place + rule.each_side]
-        both = 0 < place < len(strike)
-        own = quotes.ask[row] - quotes.bid[row]
-        wide[row] = both and own > near.max() + rounding
-    return wide
-
-
-def _one_per_strike(quotes: SliceQuotes, usable: np.ndarray) -> np.ndarray:
-    """The out-of-the-money quotes, and the others at strikes without one."""
-    outside = usable & quotes.out_of_the_money
-    return outside | (usable & ~np.isin(quotes.strike, quotes.strike[outside]))
 
 
 def _contradicting(

@@ -21,11 +21,14 @@ from relu_options.market_data.canonical import (
     split_notes,
 )
 from relu_options.market_data.chain import OptionChain
-from relu_options.market_data.cleaning import QuoteReport, clean_rows, nothing_left
+from relu_options.market_data.cleaning import (
+    TradingLimits,
+    clean_rows,
+    nothing_left,
+)
 from relu_options.market_data.clocks import MARKET_TIMEZONE, as_date
 from relu_options.market_data.columns import PriceUnit, Units, VolatilityUnit
 from relu_options.market_data.expiry_quotes import ExpiryQuotes
-from relu_options.market_data.freshness import TradingLimits
 from relu_options.market_data.layouts import LayoutRows, find_layout, read_layout
 from relu_options.market_data.rates import ByExpiry, MarketTerms, at_odds
 from relu_options.market_data.sources import (
@@ -592,7 +595,7 @@ class _Reader:
         )
         if not self.known.is_empty or self.wanted.quote_time is not None:
             chain = chain.knowing(self.known, self.wanted.quote_time)
-        return chain.within(self.limits) if self.limits else chain
+        return chain.within(self.limits)
 
     def open(self, group: Any) -> "_SourceTable":
         """All rows of a file, a table, or the files of one date."""
@@ -667,32 +670,23 @@ class _SourceTable:
             limits=self.how.limits,
         )
         weekend = _weekend_note(rows, chosen)
-        notes = (*canonical.notes, *chosen.notes, *weekend, *found)
-        if _has_ended(rows, chosen.quote_time):
-            notes = (*notes, "all has expired: a history settles on this chain")
-        elif codes.all():
-            report = QuoteReport.of(rows, codes, notes)
-            raise QuoteError(nothing_left(rows, report, chosen.quote_time))
         chain = OptionChain(
             rows=rows,
             codes=codes,
             quote_time=chosen.quote_time,
-            notes=notes,
+            notes=(*canonical.notes, *chosen.notes, *weekend, *found),
             layout=self.layout,
             strange_types=canonical.strange_types,
             expiry_given=self.how.expiry is not None,
         )
+        if chain.has_ended:
+            note = "all has expired: a history settles on this chain"
+            return replace(chain, notes=(*chain.notes, note))
+        if codes.all():
+            raise QuoteError(nothing_left(rows, codes, chain.quote_time, chain.notes))
         if canonical.stated_years is not None:
             _check_stated(chain, canonical.stated_years[chosen.positions])
         return chain
-
-
-def _has_ended(rows: pd.DataFrame, quote_time: pd.Timestamp | None) -> bool:
-    """Whether all rows have expired, the last of them within a day before."""
-    ends = rows["expiry_time"].dropna()
-    if quote_time is None or ends.empty:
-        return False
-    return bool(ends.max() <= quote_time < ends.max() + pd.Timedelta(days=1))
 
 
 def _check_stated(chain: OptionChain, stated: np.ndarray) -> None:
