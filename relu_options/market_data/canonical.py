@@ -33,9 +33,9 @@ from relu_options.market_data.columns import (
     require_scalars,
 )
 from relu_options.market_data.contracts import (
-    contract_root,
     index_terms,
     multipliers_of,
+    of_roots,
     parse_contracts,
     settlement_of,
 )
@@ -110,9 +110,8 @@ def canonical_table(
         for name in NUMBERS
         if name in rows
     }
-    columns["expiry"] = _missing_dates(rows)
-    if "expiry" in rows:
-        columns["expiry"] = _dates(rows["expiry"], notes)
+    none = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us]")
+    columns["expiry"] = _dates(rows["expiry"], notes) if "expiry" in rows else none
     columns["option_type"], strange = _option_types(rows, notes)
     columns["root"] = _names(rows, "root")
     if "currency" in rows:
@@ -144,11 +143,14 @@ def canonical_table(
     columns["expiry_time"] = _expiry_times(columns, rows, read.timezone)
     if "last_trade_time" in rows:
         columns["last_trade_time"] = known_times(rows["last_trade_time"], read.timezone)
+    adjusted = flags(of_roots(columns["root"], "adjusted"))
+    if "nonstandard" in rows:
+        adjusted = adjusted | flags(rows["nonstandard"])
     table = _in_order(columns, rows.index)
     notes.extend(_types_told_by_prices(rows, table))
     return CanonicalTable(
         table,
-        nonstandard=_nonstandard(rows, columns["root"]),
+        nonstandard=adjusted,
         notes=(*read.notes, *notes),
         strange_types=strange,
         stated_years=stated_years,
@@ -159,14 +161,10 @@ def _in_order(columns: dict[str, pd.Series], index: pd.Index) -> pd.DataFrame:
     """Canonical columns in their order, empty where unknown, then optional ones."""
     for name in CANONICAL_COLUMNS:
         if name not in columns:
-            empty = np.nan if name in NUMBERS else None
-            dtype = "float64" if name in NUMBERS else "str"
-            columns[name] = pd.Series(empty, index=index, dtype=dtype)
-    present = [name for name in OPTIONAL_COLUMNS if name in columns]
-    table = pd.DataFrame({name: columns[name] for name in CANONICAL_COLUMNS})
-    for name in present:
-        table[name] = columns[name]
-    return table
+            kind = {"dtype": "float64" if name in NUMBERS else "str"}
+            columns[name] = pd.Series(None, index=index, **kind)  # type: ignore[call-overload]
+    names = (*CANONICAL_COLUMNS, *OPTIONAL_COLUMNS)
+    return pd.DataFrame({name: columns[name] for name in names if name in columns})
 
 
 def _missing_column(read: LayoutRows, *wanted: str) -> MissingColumnError:
@@ -248,19 +246,10 @@ def _apply_contracts(
             columns[name] = parsed[name]
         else:
             columns[name] = _prefer_symbol(given, parsed[name], name, notes)
-    coins = {
-        root: contract_root(root).settlement not in ("AM", "PM")
-        for root in parsed["root"].dropna().unique()
-    }
-    cleared = is_contract & ~flags(parsed["root"].map(coins))
+    cleared = is_contract & of_roots(parsed["root"], "settlement").isin(["AM", "PM"])
     if "currency" not in columns and cleared.any():
         currency = pd.Series(_CONTRACT_CURRENCY, index=parsed.index)
         columns["currency"] = currency.where(cleared)
-
-
-def _missing_dates(rows: pd.DataFrame) -> pd.Series:
-    """A column of dates, all missing."""
-    return pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us]")
 
 
 def _text(rows: pd.DataFrame, name: str) -> pd.Series:
@@ -286,10 +275,8 @@ def _dates(column: pd.Series, notes: list[str]) -> pd.Series:
     dates = pd.Series(
         [as_date(value, dayfirst=dayfirst) for value in values], dtype="datetime64[us]"
     )
-    if not len(dates):
-        return pd.Series(pd.NaT, index=column.index, dtype="datetime64[us]")
-    result = pd.Series(dates.to_numpy()[codes], index=column.index)
-    return result.astype("datetime64[us]").where(codes >= 0)
+    found = dates.reindex(codes)  # a code of -1 is none
+    return found.set_axis(column.index)
 
 
 def _option_types(
@@ -357,11 +344,9 @@ def _terms_of_contracts(
 ) -> dict[str, pd.Series]:
     """Underlying, settlement and exercise style: from the table, or by root or name."""
     rows = read.rows
-    by_root = {root: contract_root(root) for root in roots.dropna().unique()}
 
     def of_root(attribute: str) -> pd.Series:
-        terms = {root: getattr(one, attribute) for root, one in by_root.items()}
-        return roots.map(terms).astype("str").where(roots.notna())
+        return of_roots(roots, attribute).astype("str").where(roots.notna())
 
     underlying = _names(rows, "underlying")
     underlying = underlying.where(underlying.notna(), of_root("underlying"))
@@ -377,11 +362,9 @@ def _terms_of_contracts(
         found = underlying.map(terms)
         return found.astype("str").where(found.notna())
 
-    settlement = pd.Series(None, index=rows.index, dtype="str")
-    if "settlement" in rows:
-        given = rows["settlement"]
-        said = {value: settlement_of(value) for value in given.dropna().unique()}
-        settlement = given.map(said).astype("str").where(given.map(said).notna())
+    settlement = _text(rows, "settlement")
+    said = {value: settlement_of(value) for value in settlement.dropna().unique()}
+    settlement = settlement.map(said).astype("str").where(settlement.map(said).notna())
     for found in (of_root("settlement"), of_name("settlement", None)):
         settlement = settlement.where(settlement.notna(), found)
     settlement = settlement.where(settlement.notna() | expiry.isna(), "PM")
@@ -473,15 +456,6 @@ def _expiry_times(
         apart = (stated - expiry.dt.tz_localize("UTC")).abs()
         column = column.where(~(apart < _FARTHEST_EXPIRY), stated)
     return column
-
-
-def _nonstandard(rows: pd.DataFrame, roots: pd.Series) -> np.ndarray:
-    """Contracts that a table, or their root, says do not deliver the usual."""
-    adjusted = {root: contract_root(root).adjusted for root in roots.dropna().unique()}
-    found = flags(roots.map(adjusted))
-    if "nonstandard" in rows:
-        found = found | flags(rows["nonstandard"])
-    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -705,30 +679,22 @@ def _latest(
     times = table["quote_time"].iloc[chosen]
     first, last = times.min(), times.max()
     superseded = np.zeros(len(chosen), dtype=bool)
-    if first == last:
-        return Selection(
-            chosen, superseded, stamp or last, stamp is not None, tuple(notes)
-        )
-    if stamp is not None and first <= stamp < last:
-        early = (times <= stamp).to_numpy(dtype=bool, na_value=False)
+    if first != last:
+        if stamp is not None and first <= stamp < last:
+            early = (times <= stamp).to_numpy(dtype=bool, na_value=False)
+            count = np.count_nonzero(~early)
+            notes.append(f"{count:,} quotes after the time asked for left out")
+            chosen, times = chosen[early], times[early]
+        contracts = table[_SAME_CONTRACT].iloc[chosen]
+        order = np.argsort((last - times.fillna(first)).to_numpy(), kind="stable")
+        superseded = np.zeros(len(chosen), dtype=bool)
+        superseded[order] = contracts.iloc[order].duplicated().to_numpy()
+        last = times.max()
         notes.append(
-            f"{int((~early).sum()):,} quotes after the time asked for left out"
+            f"quote times from {times.min():%H:%M} to {last:%H:%M} UTC on one day: the "
+            "last quote of each contract, all taken as of the last"
         )
-        chosen = chosen[early]
-        times = times[early]
-    rows = table.iloc[chosen]
-    order = np.argsort((last - times.fillna(first)).to_numpy(), kind="stable")
-    again = rows[_SAME_CONTRACT].iloc[order].duplicated().to_numpy()
-    superseded = np.zeros(len(chosen), dtype=bool)
-    superseded[order] = again
-    latest = times.max()
-    notes.append(
-        f"quote times from {times.min():%H:%M} to {latest:%H:%M} UTC on one day: the "
-        "last quote of each contract, all taken as of the last"
-    )
-    return Selection(
-        chosen, superseded, stamp or latest, stamp is not None, tuple(notes)
-    )
+    return Selection(chosen, superseded, stamp or last, stamp is not None, tuple(notes))
 
 
 def split_notes(table: pd.DataFrame, timezone: str) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError, require_positive
-from relu_options.market_data.contracts import contract_root, is_contract
+from relu_options.market_data.contracts import is_contract, of_roots
 from relu_options.market_data.sources import column_key
 
 
@@ -168,25 +168,21 @@ def match_columns(
         require_scalars(frame[own])
     given = columns or {}
     _swap_symbols(frame, names, given)
-    stated = names.get("quote_time")
-    if (
-        stated is not None
-        and "quote_time" not in given
-        and _holds_clocks(frame, stated)
-    ):
-        del names["quote_time"]
-    years = names.get("time_to_expiry")
-    if years is not None and "expiry" not in names:
-        kind = column_of(frame, years).dtype
-        if not pd.api.types.is_numeric_dtype(kind):
-            names["expiry"] = names.pop("time_to_expiry")
-    settlement = names.get("settlement")
-    if settlement is not None:
-        kind = column_of(frame, settlement).dtype
-        numeric = pd.api.types.is_numeric_dtype(kind)
-        if numeric and not pd.api.types.is_bool_dtype(kind):
-            names.setdefault("mid", names.pop("settlement"))
-            names.pop("settlement", None)
+    stated = None if "quote_time" in given else names.get("quote_time")
+    first = None if stated is None else _first_value(frame, stated)
+    if isinstance(first, str) and re.match(r"\s*\d{1,2}:\d{2}", first):
+        del names["quote_time"]  # times of the day without a date, "13:05 CT"
+
+    def is_numeric(name: str) -> bool:
+        kind = column_of(frame, names[name]).dtype
+        flag = pd.api.types.is_bool_dtype(kind)
+        return pd.api.types.is_numeric_dtype(kind) and not flag
+
+    years_only = "time_to_expiry" in names and "expiry" not in names
+    if years_only and not is_numeric("time_to_expiry"):
+        names["expiry"] = names.pop("time_to_expiry")
+    if "settlement" in names and is_numeric("settlement"):
+        names.setdefault("mid", names.pop("settlement"))
     return names
 
 
@@ -241,12 +237,6 @@ def _first_value(frame: pd.DataFrame, name: Hashable) -> object:
         known = column.dropna()
         return known.iloc[0] if len(known) else None
     return first
-
-
-def _holds_clocks(frame: pd.DataFrame, name: Hashable) -> bool:
-    """Whether a column holds times of the day without a date, "13:05 CT"."""
-    first = _first_value(frame, name)
-    return isinstance(first, str) and bool(re.match(r"\s*\d{1,2}:\d{2}", first))
 
 
 @lru_cache(maxsize=256)
@@ -574,13 +564,10 @@ def _in_coin(columns: dict[str, pd.Series]) -> np.ndarray:
     In dollars such a price is about the distance from the strike to the underlying, in
     the coin about that distance over the underlying.
     """
-    names = columns.get("root")
     size = len(columns["strike"])
-    if names is None:
-        by_symbol = np.zeros(size, dtype=bool)
-    else:
-        coins = {root: contract_root(root).in_coin for root in names.dropna().unique()}
-        by_symbol = flags(names.map(coins))
+    by_symbol = np.zeros(size, dtype=bool)
+    if "root" in columns:
+        by_symbol = flags(of_roots(columns["root"], "in_coin"))
     currency = columns.get("currency")
     if currency is not None:
         unsaid = currency.isna().to_numpy(dtype=bool)

@@ -53,17 +53,9 @@ def _index_roots() -> dict[str, ContractRoot]:
         return ContractRoot(of, clock, style, multiplier=size)
 
     morning = ("SPX", "NDX", "RUT", "DJX", "VIX", "MXEA", "MXEF", "RLG", "RLV", "RUI")
-    evening = {
-        "SPXW": "SPX",
-        "SPXPM": "SPX",
-        "XSP": "XSP",
-        "NDXP": "NDX",
-        "XND": "XND",
-        "RUTW": "RUT",
-        "MRUT": "MRUT",
-        "XEO": "OEX",
-        "CBTX": "CBTX",
-    }
+    evening = dict.fromkeys(("SPXW", "SPXPM"), "SPX")
+    evening |= {"NDXP": "NDX", "RUTW": "RUT", "XEO": "OEX"}
+    evening |= {name: name for name in ("XSP", "XND", "MRUT", "CBTX")}
     return (
         {name: root(name, "AM") for name in morning}
         | {name: root(of, "PM") for name, of in evening.items()}
@@ -79,17 +71,9 @@ CONTRACT_ROOTS = _index_roots()
 """Roots that are not simply an American option on the stock of the same name."""
 
 INDEX_MULTIPLIERS = {
-    "DAX": 5.0,
-    "ODAX": 5.0,
-    "ESTX50": 10.0,
-    "OESX": 10.0,
-    "SX5E": 10.0,
-    "OSMI": 10.0,
-    "FTSE": 10.0,
-    "UKX": 10.0,
-    "N225": 1000.0,
-    "NK225": 1000.0,
-    "NKY": 1000.0,
+    **dict.fromkeys(("DAX", "ODAX"), 5.0),
+    **dict.fromkeys(("ESTX50", "OESX", "SX5E", "OSMI", "FTSE", "UKX"), 10.0),
+    **dict.fromkeys(("N225", "NK225", "NKY"), 1000.0),
     "HSI": 50.0,
 }
 """Units of an index in a contract, by names of indices and roots outside of the US."""
@@ -140,6 +124,17 @@ def contract_root(root: str) -> ContractRoot:
     return ContractRoot(root)
 
 
+def of_roots(roots: pd.Series, attribute: str) -> pd.Series:
+    """What each root says, as an attribute of `ContractRoot`; missing without a root.
+
+    Examples:
+        >>> of_roots(pd.Series(["SPXW", None]), "settlement").tolist()
+        ['PM', nan]
+    """
+    known = roots.dropna().unique()
+    return roots.map({root: getattr(contract_root(root), attribute) for root in known})
+
+
 def multipliers_of(
     symbols: pd.Series | None,
     roots: pd.Series,
@@ -165,30 +160,21 @@ def multipliers_of(
         >>> multipliers_of(None, names, names, us_listed=True).tolist()
         [100.0, 100.0, nan, 100.0, 100.0]
     """
-    terms = {root: contract_root(root) for root in roots.dropna().unique()}
-    found = _mapped(roots, {root: one.multiplier for root, one in terms.items()})
+    found = of_roots(roots, "multiplier").astype(float)
     indices = {name: index_terms(name) for name in underlying.dropna().unique()}
     by_index = {name: one.multiplier for name, one in indices.items() if one}
-    found = found.fillna(_mapped(underlying, by_index))
+    found = found.fillna(underlying.map(by_index).astype(float))
     listed = pd.Series(us_listed, index=roots.index)
     if symbols is not None:
         text = symbols.astype("str").str.upper()
         found = found.mask(text.str.contains(_OTHER_SIZE, na=False))
         listed |= text.str.fullmatch(_SYMBOL, na=False)
-    other = [
-        root
-        for root, one in terms.items()
-        if one.adjusted or one.settlement == COIN_SETTLEMENT
-    ]
-    found = found.mask(found.isna() & listed & ~roots.isin(other), _US_SHARES)
+    other = of_roots(roots, "adjusted").eq(True)
+    other |= of_roots(roots, "settlement") == COIN_SETTLEMENT
+    found = found.mask(found.isna() & listed & ~other, _US_SHARES)
     for names in (roots, underlying):
-        found = found.fillna(_mapped(names, INDEX_MULTIPLIERS))
+        found = found.fillna(names.map(INDEX_MULTIPLIERS).astype(float))
     return found
-
-
-def _mapped(names: pd.Series, values: dict[str, float]) -> pd.Series:
-    """Numbers by name, NaN where a name has none."""
-    return names.map(values).astype(float)
 
 
 def index_terms(underlying: str) -> ContractRoot | None:
@@ -268,12 +254,6 @@ def is_contract(symbol: object) -> bool:
     """
     text = str(symbol).upper()
     return bool(re.match(_SYMBOL, text) or re.match(_COIN_SYMBOL, text))
-
-
-def root_of(symbol: object) -> str | None:
-    """The root of one contract symbol, or None if it is not of the usual form."""
-    match = re.match(_SYMBOL, str(symbol).upper())
-    return match[1] if match else None
 
 
 def settlement_of(value: object) -> str | None:

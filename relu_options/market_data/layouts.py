@@ -10,7 +10,7 @@ Most layouts are a `TableLayout`: a list of names. The vendors' are in
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -177,10 +177,10 @@ class TableLayout:
         if self.prepare is not None:
             table = self.prepare(table)
         notes = list(self.notes)
-        if self.calls is None or self.puts is None:
-            rows = self._renamed(table, self.columns)
-        else:
-            rows = self._both_sides(table)
+        two_sided = self.calls is not None and self.puts is not None
+        rows = (
+            self._both_sides(table) if two_sided else self._renamed(table, self.columns)
+        )
         for name, value in self.values.items():
             rows[name] = value  # type: ignore[call-overload]
         if self.underlying_in_name is not None and source.path is not None:
@@ -218,13 +218,13 @@ class TableLayout:
 
     def _both_sides(self, table: pd.DataFrame) -> pd.DataFrame:
         """Calls, then puts, labelled by the row that each comes from."""
-        sides = []
-        for option_type, names in (("call", self.calls), ("put", self.puts)):
-            side = self._renamed(table, {**self.columns, **(names or {})})
-            side["option_type"] = option_type
-            side.index = side.index.astype("str") + f" {option_type}"
-            sides.append(side)
-        return pd.concat(sides)
+        sides = {"call": self.calls or {}, "put": self.puts or {}}
+        return stack_sides(
+            {
+                side: self._renamed(table, {**self.columns, **names})
+                for side, names in sides.items()
+            }
+        )
 
     def _without_placeholders(self, column: pd.Series) -> pd.Series:
         """A column of numbers in which placeholders are missing."""
@@ -259,6 +259,27 @@ def keyed_columns(table: pd.DataFrame) -> pd.DataFrame:
         keys.append(f"{key}{count}" if count else key)
     keyed.columns = pd.Index(keys)
     return keyed
+
+
+def stack_sides(sides: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rows that hold a call and a put as two, labelled by the row that each is of.
+
+    Examples:
+        >>> row = pd.DataFrame({"bid": [1.0]}, index=["a"])
+        >>> print(stack_sides({"call": row, "put": row + 1.0}))
+                bid option_type
+        a call  1.0        call
+        a put   2.0         put
+    """
+    return pd.concat(
+        side.assign(option_type=name).set_axis(side.index.astype("str") + f" {name}")
+        for name, side in sides.items()
+    )
+
+
+def renamed(table: pd.DataFrame, names: Mapping[str, Hashable]) -> pd.DataFrame:
+    """Columns of a table under the names given, each with its own."""
+    return table[list(names.values())].set_axis(list(names), axis=1)
 
 
 def fill_bids(rows: pd.DataFrame) -> list[str]:
@@ -381,11 +402,6 @@ def read_layout(layout: AnyLayout, source: ChainSource) -> LayoutRows:
         ) from error
 
 
-def _always(source: ChainSource) -> bool:
-    """Any table may be tidy."""
-    return True
-
-
 def _read_tidy(source: ChainSource) -> LayoutRows:
     """One row per option; columns found by name."""
     table = source.read(skiprows=source.header if source.head else 0)
@@ -399,9 +415,9 @@ def _read_tidy(source: ChainSource) -> LayoutRows:
             notes.append(f"no quotes: prices are {names['mid']!r}, of whatever time")
     for own in names.values():
         column_of(table, own)  # an error where several share a name
-    rows = table[list(names.values())].copy(deep=False)
-    rows.columns = list(names)
-    return LayoutRows(rows, tuple(notes), own_names=tuple(map(str, table.columns)))
+    return LayoutRows(
+        renamed(table, names), tuple(notes), own_names=tuple(map(str, table.columns))
+    )
 
 
-register_layout(Layout("tidy", _always, _read_tidy))
+register_layout(Layout("tidy", lambda source: True, _read_tidy))

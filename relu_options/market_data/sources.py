@@ -57,15 +57,21 @@ class ChainSource:
     members: tuple[str, ...] = ()
 
     @cached_property
-    def keys(self) -> frozenset[str]:
-        """Names of the columns, in lower case, with letters and digits only."""
+    def names(self) -> list[str]:
+        """Names of the columns, in their order, as they are written."""
         if self.table is not None:
-            names = [*self.table.columns, *self.table.index.names]
-            return frozenset(column_key(name) for name in names if name is not None)
+            return [str(name) for name in self.table.columns]
         if not self.head:
-            return frozenset()
-        line = self.head[self.header]
-        return frozenset(map(column_key, line.split(_delimiter(line))))
+            return []
+        line = self.head[self.header].strip()
+        return [name.strip().strip('"') for name in line.split(_delimiter(line))]
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The same, with levels of the index, by their `column_key`."""
+        levels = [] if self.table is None else self.table.index.names
+        named = [name for name in levels if name is not None]
+        return frozenset(map(column_key, [*self.names, *named]))
 
     @cached_property
     def header(self) -> int:

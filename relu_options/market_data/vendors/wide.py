@@ -9,22 +9,16 @@ import re
 import pandas as pd
 
 from relu_options.market_data.columns import find_columns
-from relu_options.market_data.layouts import Layout, LayoutRows
+from relu_options.market_data.layouts import (
+    Layout,
+    LayoutRows,
+    renamed,
+    stack_sides,
+)
 from relu_options.market_data.sources import ChainSource
 
 _SIDES = {"call": r"(?:calls?|ce?)", "put": r"(?:puts?|pe?)"}
 _PRICES = frozenset({"bid", "ask", "mid", "implied_volatility"})
-
-
-def _names(source: ChainSource) -> list[str]:
-    """The columns' names, in their order, as they are written."""
-    if source.table is not None:
-        return [str(name) for name in source.table.columns]
-    if not source.head:
-        return []
-    line = source.head[source.header].strip()
-    delimiter = max(",;\t|", key=line.count)
-    return [name.strip().strip('"') for name in line.split(delimiter)]
 
 
 def _side_columns(names: list[str], side: str) -> dict[str, str]:
@@ -45,7 +39,7 @@ def _side_columns(names: list[str], side: str) -> dict[str, str]:
 
 def _is_prefixed(source: ChainSource) -> bool:
     """A strike, and prices of calls and of puts by name."""
-    names = _names(source)
+    names = source.names
     if "strike" not in find_columns(pd.Index(names)):
         return False
     return all(_PRICES & set(_side_columns(names, side)) for side in _SIDES)
@@ -76,7 +70,7 @@ def _halves(names: list[str]) -> tuple[list[str], str, list[str]] | None:
 
 def _is_mirror(source: ChainSource) -> bool:
     """The strike in the middle, prices under the same names on both sides."""
-    return _halves(_names(source)) is not None
+    return _halves(source.names) is not None
 
 
 def _read_mirror(source: ChainSource) -> LayoutRows:
@@ -103,16 +97,10 @@ def _read_mirror(source: ChainSource) -> LayoutRows:
 def _both_sides(
     table: pd.DataFrame, sides: dict[str, dict[str, str]], shared: dict[str, str]
 ) -> LayoutRows:
-    """Calls, then puts, labelled by the row that each comes from."""
+    """Calls, then puts, each with the columns that they share."""
     shared.pop("option_type", None)
-    rows = []
-    for side, columns in sides.items():
-        own = {**shared, **columns}
-        part = table[list(own.values())].set_axis(list(own), axis=1)
-        part = part.assign(option_type=side)
-        part.index = part.index.astype("str") + f" {side}"
-        rows.append(part)
-    return LayoutRows(pd.concat(rows))
+    parts = {side: renamed(table, {**shared, **own}) for side, own in sides.items()}
+    return LayoutRows(stack_sides(parts))
 
 
 LAYOUTS = (

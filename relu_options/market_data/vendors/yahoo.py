@@ -6,7 +6,7 @@ import pandas as pd
 
 from relu_options.errors import QuoteError
 from relu_options.market_data.columns import match_columns
-from relu_options.market_data.layouts import Layout, LayoutRows
+from relu_options.market_data.layouts import Layout, LayoutRows, renamed
 from relu_options.market_data.sources import ChainSource
 
 
@@ -27,8 +27,7 @@ def _read_yahoo(source: ChainSource) -> LayoutRows:
     names = match_columns(table, source.columns)
     for unused in ("implied_volatility", "multiplier", "mid"):
         names.pop(unused, None)
-    rows = table[list(names.values())].copy(deep=False)
-    rows.columns = list(names)
+    rows = renamed(table, names)
     if "contractSize" in table:
         size = table["contractSize"].astype("str").str.upper()
         rows["nonstandard"] = table["contractSize"].notna() & (size != "REGULAR")
