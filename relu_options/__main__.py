@@ -104,6 +104,8 @@ def in_shell_words(message: str) -> str:
         'name it with `--column strike=...`'
         >>> in_shell_words('pass `price_unit="currency"` if they are not')
         'pass `--price-unit "currency"` if they are not'
+        >>> in_shell_words("30 rows dropped, 1 note: see `report`")
+        '30 rows dropped, 1 note: see `relu-options inspect`'
     """
     names = "|".join((*WORDS, *NUMBERS, *UNITS, "expiry", "settlement"))
     message = re.sub(
@@ -113,6 +115,9 @@ def in_shell_words(message: str) -> str:
     )
     message = re.sub(r"`columns=\{'(\w+)': \.\.\.\}`", r"`--column \1=...`", message)
     message = re.sub(r"chain\['[^']+', '([^']+)'\]", r"`--settlement \1`", message)
+    message = re.sub(
+        "see `(report|fit.left_out)`", "see `relu-options inspect`", message
+    )
     return message.replace("all with `read_chains`", "all in Python with `read_chains`")
 
 
@@ -262,7 +267,7 @@ def _fit(options: argparse.Namespace) -> None:
         chain.require_slices()
         chain = chain[chain.slices[len(chain.slices) // 2]]
     curve = ro.fit_curve(chain)
-    print(curve)
+    print(in_shell_words(str(curve)))
     print(f"forward          {curve.forward:.6f}")
     print(f"discount factor  {curve.discount_factor:.8f}")
     if curve.fit is not None and curve.fit.quotes.has_spreads:
@@ -288,7 +293,9 @@ def _declare_surface(parser: argparse.ArgumentParser) -> None:
 
 def _surface(options: argparse.Namespace) -> None:
     surface = ro.fit_surface(read_slices(options))
-    print(surface)
+    print(in_shell_words(str(surface)))
+    for label, reason in surface.fit.left_out if surface.fit else ():
+        print(f"left out         {label}: {in_shell_words(reason)}")
     print(f"certificate      {surface.certificate}")
     picture = Path(options.output).with_suffix(".png")
     mpl.use("Agg")

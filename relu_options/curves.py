@@ -401,7 +401,8 @@ class PriceCurve:
         return plot_curve(self, ax, comparators=comparators)
 
     def __repr__(self) -> str:
-        name = f"{type(self).__name__}({self.expiry + ', ' if self.expiry else ''}"
+        label = self.expiry if self.fit is None else self.fit.quotes.label
+        name = f"{type(self).__name__}({label + ', ' if self.expiry and label else ''}"
         text = (
             f"{name}forward={self.forward:.8g}, "
             f"discount_factor={self.discount_factor:.6g}, "

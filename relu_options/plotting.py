@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.markers import CARETDOWN
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from relu_options import black_scholes
@@ -75,6 +76,8 @@ def plot_curve(
     fitted = 100.0 * curve.implied_volatility(strikes)
     first, last = (low, high) if quotes is None else quotes.telling_range
     quoted = (strikes >= first) & (strikes <= last)
+    ax.set_xlim(low, high)
+    ax.set_ylim(*_shown_volatilities(fitted, quotes, low, high))
     if quotes is not None:
         quotes.draw(ax)
     ax.plot(strikes, np.where(quoted, fitted, np.nan), "C0", label=_label(curve))
@@ -88,8 +91,6 @@ def plot_curve(
 
     for panel in (ax, density):
         panel.axvline(curve.forward, color="0.8", lw=1, zorder=0)
-    ax.set_xlim(low, high)
-    ax.set_ylim(*_shown_volatilities(fitted, quotes, low, high))
     density.set_ylim(bottom=0.0)
     ax.set_ylabel("implied volatility, %")
     density.set_xlabel(f"strike, {_currency(curve)}")
@@ -155,7 +156,7 @@ class _QuotedVolatilities:
         return float(strikes[0]), float(strikes[-1])
 
     def draw(self, ax: Axes) -> None:
-        """Bars, carets, or dots where only mids are known."""
+        """Bars and carets, or dots where only mids are known; limits are set before."""
         if not self.has_spreads:
             ax.plot(self.strike, self.mid, ".", color="0.4", label="quoted mid")
             return
@@ -171,14 +172,17 @@ class _QuotedVolatilities:
                 ax.plot(twice, ends, "_", color=colour, ms=3.5)
         bidless = ~self.telling & np.isfinite(self.ask)
         if bidless.any():
+            strike, ask = self.strike[bidless], self.ask[bidless]
+            (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+            seen = (strike >= left) & (strike <= right) & (ask >= bottom) & (ask <= top)
             ax.plot(
-                self.strike[bidless],
-                self.ask[bidless],
+                strike,
+                ask,
                 linestyle="none",
                 marker=CARETDOWN,
                 color="0.6",
                 ms=4,
-                label="ask, with a bid of zero",
+                label="ask, with a bid of zero" if seen.any() else None,
             )
 
 
@@ -464,8 +468,14 @@ def plot_curves(curves: Mapping[str, PriceCurve], ax: Axes | None = None) -> Axe
     ax.set_ylim(max(values.min() - room, 0.0), values.max() + room)
     ax.set_xlabel("log(strike / forward), in at-the-money deviations")
     ax.set_ylabel("implied volatility, %")
-    ax.legend(fontsize="x-small", frameon=False)
+    _legend_of_expiries(ax, len(curves))
     return ax
+
+
+def _legend_of_expiries(ax: Axes, count: int) -> None:
+    """The legend of the lines drawn; it says if they are some of many."""
+    some = f"{MOST_LINES} of {count} expiries" if count > MOST_LINES else None
+    ax.legend(fontsize="x-small", title_fontsize="x-small", frameon=False, title=some)
 
 
 def _shown_labels(labels: list[str]) -> list[tuple[str, tuple]]:
@@ -509,12 +519,14 @@ def _draw_total_variance(surface: Surface, ax: Axes) -> None:
     ax.set_yscale("log")
     ax.set_xlabel("log(strike / forward)")
     ax.set_ylabel("total variance")
-    ax.legend(fontsize="x-small", frameon=False)
+    _legend_of_expiries(ax, len(labels))
 
 
 def _draw_heat(surface: Surface, ax: Axes, method: str) -> None:
     deviations = np.linspace(-3.0, 2.0, 121)
-    times = np.geomspace(surface.times[0], 1.2 * surface.times[-1], 120)
+    first, last = float(surface.times[0]), float(surface.times[-1])
+    # Where nothing is quoted there is nothing to see; of one expiry, the way to it.
+    times = np.geomspace(first if first < last else last / 3.0, last, 120)
     forwards = np.asarray(surface.forward(times))
     totals = surface.implied_volatility(forwards, times) * np.sqrt(times)
     strikes = forwards[:, None] * np.exp(deviations * totals[:, None])
@@ -524,6 +536,10 @@ def _draw_heat(surface: Surface, ax: Axes, method: str) -> None:
     mesh = ax.pcolormesh(deviations, times, values, **limits)
     ax.figure.colorbar(mesh, ax=ax, label=f"{method.replace('_', ' ')}, %")
     ax.set_yscale("log")
+    few = LogLocator(subs=(1.0, 2.0, 5.0)) if last > 5.0 * times[0] else MaxNLocator(5)
+    ax.yaxis.set_major_locator(few)
+    ax.yaxis.set_major_formatter(lambda years, _: f"{years:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("log(strike / forward), in at-the-money deviations")
     ax.set_ylabel("years")
 

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.markers import CARETDOWN
 from scipy.integrate import trapezoid
 
 import relu_options as ro
-from relu_options.plotting import plot_curve
+from relu_options.plotting import plot_curve, plot_surface
 
 QUOTES = pd.DataFrame(
     {
@@ -137,7 +138,8 @@ def test_bars_are_the_spreads_and_a_zero_bid_is_a_caret_at_its_ask(curve):
     assert list(table[:, 0]) == [80.0, 90.0, 95.0, 100.0, 105.0, 110.0, 120.0]
     fitted = 100 * curve.implied_volatility(table[:, 0])
     assert np.all((table[:, 1] < fitted) & (fitted < table[:, 2]))
-    strikes, asks = line(axes, "ask, with a bid of zero")
+    carets = [one for one in axes.lines if one.get_marker() == CARETDOWN]
+    strikes, asks = (np.asarray(values) for values in carets[0].get_data())
     assert list(strikes) == [60.0, 150.0]
     assert np.all(asks > table[:, 1].min())
     bottom, top = axes.get_ylim()
@@ -202,3 +204,39 @@ def test_a_curve_without_quotes_is_drawn_over_its_distribution(flat):
     assert legend(upper) == ["Black-Scholes, 20 %"]
     assert upper.get_title() == "0.5 years, forward 100"
     assert lower.get_xlabel() == "strike, currency units"
+
+
+def test_a_bid_of_zero_is_in_the_legend_where_it_is_in_the_picture(curve):
+    label = "ask, with a bid of zero"
+    assert label not in legend(plot_curve(curve))
+    near = QUOTES.replace({"strike": {60.0: 75.0}})
+    assert label in legend(plot_curve(ro.fit_curve(near, forward=100.0)))
+
+
+@pytest.mark.parametrize(
+    "times", [[0.25], [0.1, 0.12], [0.01, 0.5, 3.0], np.geomspace(0.02, 2.0, 12)]
+)
+def test_a_heat_map_ends_with_the_last_expiry_and_is_read_in_plain_years(times):
+    surface = ro.BlackScholesSurface(volatilities=0.2, times=times, forwards=100.0)
+    axes = plot_surface(surface, "local_volatility")
+    bottom, top = axes.get_ylim()
+    assert top == pytest.approx(times[-1])
+    assert bottom == pytest.approx(times[0] if len(times) > 1 else times[0] / 3.0)
+    axes.figure.canvas.draw()
+    shown = [tick.get_text() for tick in axes.get_yticklabels()]
+    places = [float(text) for text in shown if text]
+    assert sum(bottom <= place <= top for place in places) >= 2
+    assert not any(tick.get_text() for tick in axes.get_yticklabels(minor=True))
+
+
+@pytest.mark.parametrize("kind", ["smiles", "total_variance"])
+def test_a_legend_says_how_many_expiries_it_leaves_out(kind):
+    times = np.linspace(0.1, 1.0, 10)
+    surface = ro.BlackScholesSurface(volatilities=0.2, times=times, forwards=100.0)
+    box = plot_surface(surface, kind).get_legend()
+    assert box is not None
+    assert box.get_title().get_text() == "9 of 10 expiries"
+    few = ro.BlackScholesSurface(volatilities=0.2, times=times[:9], forwards=100.0)
+    box = plot_surface(few, kind).get_legend()
+    assert box is not None
+    assert box.get_title().get_text() == ""

@@ -110,6 +110,8 @@ def quadratic_hedge(
         weights = penalised_regression(rest.T @ rest, rest.T @ unhedged, penalty)
     else:
         weights = np.linalg.lstsq(rest, unhedged, rcond=1e-13)[0]
+        # Columns are of length one: what moves the hedge by less is rounding, no trade.
+        weights[np.abs(weights) < 1e-9 * np.linalg.norm(unhedged)] = 0.0
     error = float(np.linalg.norm(unhedged - rest @ weights))
     weights = weights / scale
     line = np.linalg.solve(triangle, orthogonal.T @ values[:, 0] - moments @ weights)
