@@ -30,12 +30,6 @@ import jax
 import numpy as np
 import pandas as pd
 from peers import andreasen_huge, convex, svi
-from scipy import sparse
-from threadpoolctl import threadpool_limits
-
-import relu_options as ro
-from relu_options._formulas.elementwise import compiler_options
-from relu_options.fitting.curve import normalise
 from relu_options.fitting.programme import (
     MARGIN,
     NARROWEST,
@@ -43,6 +37,12 @@ from relu_options.fitting.programme import (
     fit_inside,
     fit_mids,
 )
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+import relu_options as ro
+from relu_options._formulas.elementwise import compiler_options
+from relu_options.fitting.curve import normalise
 from relu_options.fitting.smoothing import reference_smoothing
 from relu_options.market_data import ExpiryQuotes, prepare_quotes
 from relu_options.simulation import bundled_truth

@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from peers.convex import solve_clarabel
+from relu_options.fitting.programme import NARROWEST
+from relu_options.fitting.surface_programme import coupled_programme, fit_apart
 from scipy import sparse
 from tqdm import tqdm
 
@@ -33,9 +35,7 @@ from relu_options.fitting.calendar_program import (
     solve,
 )
 from relu_options.fitting.curve import compiled, one_thread
-from relu_options.fitting.programme import NARROWEST
 from relu_options.fitting.surface import _batch, prepared_expiries
-from relu_options.fitting.surface_programme import coupled_programme, fit_apart
 from relu_options.market_data import ExpiryQuotes, prepare_quotes
 
 KINKS = 80

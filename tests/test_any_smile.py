@@ -7,7 +7,7 @@ from random_smiles import Expiry, Law, random_chain
 
 import relu_options as ro
 from relu_options.errors import QuoteError
-from relu_options.fitting.curve import credible_half_spreads
+from relu_options.fitting.quotes import credible_half_spreads
 
 
 def prepared(one: Expiry):

@@ -30,8 +30,8 @@ from relu_options.fitting.calendar_program import (
     solve,
     starting_point,
 )
-from relu_options.fitting.grid import shared_grid
-from relu_options.fitting.programme import tilted
+from relu_options.fitting.grid import shared_kinks
+from relu_options.fitting.objective import tilted
 from relu_options.market_data import prepare_quotes
 from relu_options.simulation import bundled_truth
 from relu_options.surface_law import _convex_slopes, time_values
@@ -599,7 +599,7 @@ def test_surfaces_of_quotes_are_proved_from_their_files(surface):
     kinks[20] = 1.0
     for _ in range(20):
         laws = np.exp(-0.5 * (np.log(kinks) / rng.uniform(0.1, 0.3, (4, 1))) ** 2)
-        laws = np.array([tilted(w / w.sum(), jnp.asarray(kinks)) for w in laws])
+        laws = np.array([tilted(w / w.sum(), kinks - 1.0) for w in laws])
         surfaces.append(
             ro.PriceSurface(
                 kinks,
@@ -654,8 +654,7 @@ def test_black_scholes_surface_is_black_scholes():
 
 def test_kernel_price_of_the_shared_grid_is_convex_and_its_calls_too():
     """The condition of the proof, and what it is for, in fifty digits."""
-    grid = shared_grid(80, low=-3.0, high=1.5, narrowest=0.002)
-    x, h = np.asarray(grid.log_moneyness), np.asarray(grid.bandwidths)
+    x, h = shared_kinks(80, low=-3.0, high=1.5, narrowest=0.002)
     price = 2.0 * norm.cdf(h / 2.0) - 1.0
     assert np.diff(np.diff(price) / np.diff(x)).min() > 0.0
     assert np.exp(x[np.flatnonzero(x == 0.0)]) == 1.0
@@ -676,11 +675,11 @@ def test_kernel_price_of_the_shared_grid_is_convex_and_its_calls_too():
 def test_coupled_programme_agrees_with_clarabel():
     rng = np.random.default_rng(3)
     count, n, m = 4, 24, 30
-    grid = shared_grid(n, low=-1.0, high=0.8, narrowest=0.02)
-    kinks = np.asarray(grid.moneyness)
+    x, bandwidths = shared_kinks(n, low=-1.0, high=0.8, narrowest=0.02)
+    kinks = np.exp(x)
     strikes = np.exp(np.linspace(-0.5, 0.4, m))
     hidden = ro.black_scholes.undiscounted_price(
-        jnp.asarray(kinks), jnp.asarray(strikes)[:, None], grid.bandwidths, True
+        jnp.asarray(kinks), jnp.asarray(strikes)[:, None], bandwidths, True
     )
     design = 100.0 * np.asarray(hidden)
     hessian, gradient, constant = [], [], []
@@ -693,20 +692,21 @@ def test_coupled_programme_agrees_with_clarabel():
         hessian.append(design.T @ design + 1e-2 * np.eye(n))
         gradient.append(-design.T @ data)
         constant.append(0.5 * data @ data)
-    empty = jnp.zeros((count, 0))
+    empty = jnp.zeros((0, 1))
     program = CalendarProgram(
         kinks=jnp.asarray(kinks),
         hessian=jnp.asarray(hessian),
         gradient=jnp.asarray(gradient),
         constant=jnp.asarray(constant),
-        rows=jnp.zeros((count, 0, n)),
+        rows=jnp.zeros((0, 1, n)),
+        owner=jnp.zeros(0, int),
         lower=empty,
         upper=empty,
         penalty=empty,
         coupled=jnp.arange(count) > 0,
     )
     first = np.exp(-np.abs(np.log(kinks)) * 4.0)
-    first = np.asarray(tilted(first / first.sum(), jnp.asarray(kinks)))
+    first = np.asarray(tilted(first / first.sum(), kinks - 1.0))
     start = starting_point(program, jnp.asarray(np.tile(first, (count, 1))))
     solution = jax.jit(lambda p, s: solve(p, s, tolerance=1e-10))(program, start)
 

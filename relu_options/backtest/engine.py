@@ -32,7 +32,7 @@ from relu_options.errors import (
     QuoteError,
     require_positive,
 )
-from relu_options.fitting.curve import one_thread
+from relu_options.fitting.compiled import one_thread
 from relu_options.market_data.clocks import as_date, utc_time
 from relu_options.progress import with_progress
 from relu_options.surfaces import Surface

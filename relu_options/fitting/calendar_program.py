@@ -21,7 +21,7 @@ $$
 In these unknowns the order of the expiries couples neighbours by a *diagonal* block, so
 that Newton's matrix is block tridiagonal and one step costs, for each expiry, one
 factorisation, one triangular inverse and its square. The method is Mehrotra's
-predictor-corrector, as in `relu_options.fitting.quadratic_program`. Where no expiry is
+predictor-corrector, as in `relu_options.fitting.interior_point`. Where no expiry is
 coupled, the blocks are factorised side by side.
 """
 
@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-from relu_options.fitting.quadratic_program import (
+from relu_options.fitting.interior_point import (
     RESOLUTION,
     SLOW,
     STALL,
@@ -57,10 +57,12 @@ class CalendarProgram:
         hessian: `P`, of shape `(N, n, n)`, each positive semidefinite.
         gradient: `q`, of shape `(N, n)`.
         constant: `c`, of shape `(N,)`.
-        rows: `A`, of shape `(N, m, n)`; `m` may be zero.
-        lower: `l`, of shape `(N, m)`.
-        upper: `u`, of shape `(N, m)`, above `lower`.
-        penalty: `rho`, of shape `(N, m)`, positive.
+        rows: `A`, in chunks of `m` rows that belong to one expiry, so that one with
+            many costs the others nothing; of shape `(C, m, n)`, `C` may be zero.
+        owner: The expiry of each chunk, of shape `(C,)`.
+        lower: `l`, of shape `(C, m)`.
+        upper: `u`, of shape `(C, m)`, above `lower`.
+        penalty: `rho`, of shape `(C, m)`, positive.
         coupled: Of shape `(N,)`: whether the expiry must be above the one before it;
             the first is not. None where no expiry is.
     """
@@ -70,6 +72,7 @@ class CalendarProgram:
     gradient: jax.Array
     constant: jax.Array
     rows: jax.Array
+    owner: jax.Array
     lower: jax.Array
     upper: jax.Array
     penalty: jax.Array
@@ -86,7 +89,17 @@ class CalendarProgram:
         """Value of the objective, of each expiry."""
         quadratic = 0.5 * jnp.einsum("ij,ijk,ik->i", weights, self.hessian, weights)
         linear = jnp.sum(self.gradient * weights, 1) + self.constant
-        return quadratic + linear + jnp.sum(self.penalty * excess, 1)
+        return quadratic + linear + self.by_expiry(jnp.sum(self.penalty * excess, 1))
+
+    def by_expiry(self, chunks: jax.Array) -> jax.Array:
+        """Sums of what chunks have, of shape `(C, ...)`, over those of each expiry."""
+        return jax.ops.segment_sum(
+            chunks, self.owner, self.hessian.shape[0], indices_are_sorted=True
+        )
+
+    def inside(self, weights: jax.Array) -> jax.Array:
+        """`A w`, of shape `(C, m)`."""
+        return jnp.einsum("cmj,cj->cm", self.rows, weights[self.owner])
 
 
 @jax.tree_util.register_dataclass
@@ -100,9 +113,9 @@ class CalendarIterate:
         weights_dual: Multipliers of `w >= 0`.
         calendar: `y_i - y_{i-1}`, of shape `(N, n - 2)`; one where not coupled.
         calendar_dual: Multipliers of `calendar >= 0`; zero where not coupled.
-        excess: `e`, of shape `(N, m)`.
+        excess: `e`, of shape `(C, m)`.
         excess_dual: Multipliers of `e >= 0`.
-        slack: How far `A w` is inside lower and upper bounds, of shape `(2, N, m)`.
+        slack: How far `A w` is inside lower and upper bounds, of shape `(2, C, m)`.
         slack_dual: Their multipliers.
     """
 
@@ -181,7 +194,7 @@ def starting_point(program: CalendarProgram, weights: jax.Array) -> CalendarIter
     calendar = jnp.where(coupled, jnp.maximum(rise, 1e-3 * y), 1.0)
     slope = jnp.einsum("ijk,ik->ij", program.hessian, weights) + program.gradient
     product = jnp.abs(slope).max(1, keepdims=True) * jnp.mean(weights)
-    inside = jnp.einsum("imj,ij->im", program.rows, weights)
+    inside = program.inside(weights)
     excess = jnp.maximum(
         jnp.maximum(program.lower - inside, inside - program.upper), 0.0
     )
@@ -282,7 +295,7 @@ class _Fixed:
         bend: `D`, of shape `(n, n - 2)`.
         centre: `e`, of shape `(n,)`.
         hessian: `D' P D`, of shape `(N, n - 2, n - 2)`.
-        rows: `A D`, of shape `(N, m, n - 2)`.
+        rows: `A D`, of shape `(C, m, n - 2)`.
     """
 
     bend: jax.Array
@@ -293,7 +306,7 @@ class _Fixed:
     @classmethod
     def of(cls, program: CalendarProgram) -> _Fixed:
         bend = slope_changes(program.kinks)
-        rows = jnp.einsum("imj,jk->imk", program.rows, bend)
+        rows = jnp.einsum("cmj,jk->cmk", program.rows, bend)
         hessian = jnp.einsum("jk,ijl->ikl", bend, program.hessian)
         hessian = jnp.einsum("ikl,lm->ikm", hessian, bend)
         return cls(bend, jnp.where(program.kinks == 1.0, 1.0, 0.0), hessian, rows)
@@ -303,13 +316,14 @@ def _residuals(program: CalendarProgram, fixed: _Fixed, at: CalendarIterate):
     """Violations of stationarity (in y and e) and of the slacks' equations."""
     pull = at.slack_dual[0] - at.slack_dual[1]
     slope = jnp.einsum("ijk,ik->ij", program.hessian, at.weights) + program.gradient
-    slope = slope - at.weights_dual - jnp.einsum("imj,im->ij", program.rows, pull)
+    pulled = program.by_expiry(jnp.einsum("cmj,cm->cj", program.rows, pull))
+    slope = slope - at.weights_dual - pulled
     stationary = slope @ fixed.bend - at.calendar_dual + _after(at.calendar_dual)
     stationary_excess = program.penalty - at.excess_dual - at.slack_dual.sum(0)
     weights = fixed.centre + at.time_value @ fixed.bend.T - at.weights
     rise = at.time_value - _before(at.time_value) - at.calendar
     calendar = jnp.where(program.ordered, rise, 0.0)
-    inside = jnp.einsum("imj,ij->im", program.rows, at.weights)
+    inside = program.inside(at.weights)
     slack = jnp.stack([inside - program.lower, program.upper - inside]) + at.excess
     return stationary, stationary_excess, weights, calendar, slack - at.slack
 
@@ -362,9 +376,10 @@ def _newton_system(
     link = at.calendar_dual / at.calendar
 
     hessian = _add_bands(fixed.hessian, fixed.bend, barrier)
-    if program.rows.shape[1]:
+    if program.rows.shape[0]:
         scaled = fixed.rows * stiffness[..., None]
-        hessian = hessian + jnp.einsum("imk,iml->ikl", fixed.rows, scaled)
+        squares = jnp.einsum("cmk,cml->ckl", fixed.rows, scaled)
+        hessian = hessian + program.by_expiry(squares)
     q = hessian.shape[1]
     diagonal = jnp.eye(q, dtype=bool)
     own = jnp.diagonal(hessian, axis1=1, axis2=2) + link + _after(link)
@@ -387,14 +402,14 @@ def _newton_system(
 
         push_weights = (rhs_weights - at.weights_dual * weights_gap) / at.weights
         push_calendar = (rhs_calendar - at.calendar_dual * calendar_gap) / at.calendar
-        moved_gap = jnp.einsum("imj,ij->im", program.rows, weights_gap)
+        moved_gap = program.inside(weights_gap)
         signed = jnp.stack([moved_gap, -moved_gap])
         push = (rhs_slack - at.slack_dual * (slack_gap + signed)) / at.slack
         drive = rhs_excess / at.excess + push.sum(0) - stationary_excess
         force = push[0] - push[1] - tilt * drive / excess_rate
         rhs = -stationary + push_weights @ fixed.bend
         rhs = rhs + push_calendar - _after(push_calendar)
-        rhs = rhs + jnp.einsum("imk,im->ik", fixed.rows, force)
+        rhs = rhs + program.by_expiry(jnp.einsum("cmk,cm->ck", fixed.rows, force))
         # The weights' own gap moves the quadratic part.
         pulled = jnp.einsum("ijk,ik->ij", program.hessian, weights_gap)
         rhs = rhs - pulled @ fixed.bend
@@ -402,7 +417,7 @@ def _newton_system(
         dy = scale * _substitute(roots, links, rhs * scale)
         dweights = dy @ fixed.bend.T + weights_gap
         dcalendar = jnp.where(coupled, dy - _before(dy) + calendar_gap, 0.0)
-        moved = jnp.einsum("imj,ij->im", program.rows, dweights)
+        moved = program.inside(dweights)
         dexcess = (
             rhs_excess / at.excess
             + (

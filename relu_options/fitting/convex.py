@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from relu_options.errors import FitError
-from relu_options.fitting.quadratic_program import (
+from relu_options.fitting.interior_point import (
     QuadraticProgram,
     Solution,
     no_rows,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,25 +25,18 @@ import numpy as np
 
 from relu_options import black_scholes
 from relu_options.curves import PriceCurve
-from relu_options.errors import QuoteError
-from relu_options.fitting.curve import (
-    FitOptions,
-    checked_curve,
-    compiled,
-    normalise,
-    one_thread,
-)
+from relu_options.fitting.compiled import compiled, one_thread
+from relu_options.fitting.curve import FitOptions, checked_curve
 from relu_options.fitting.initialisation import quantile_strikes
-from relu_options.fitting.programme import (
+from relu_options.fitting.objective import tilted
+from relu_options.fitting.projection import optimal_weights
+from relu_options.fitting.quotes import (
     VOLATILITY_UNIT,
     NormalisedQuotes,
     Smile,
-    quote_tolerance,
-    read_smile,
-    tilted,
-    vega,
+    normalise,
+    told_smile,
 )
-from relu_options.fitting.projection import optimal_weights
 from relu_options.fitting.training import (
     RowLoss,
     TrainingOptions,
@@ -54,6 +48,7 @@ from relu_options.market_data import ExpiryQuotes
 from relu_options.networks import PriceNetwork
 
 LEARNING_RATE = 0.1
+ROWS = 64  # quotes are padded to multiples of it
 KEPT_INSIDE = 0.9  # of a half-spread: how far from the mid the loss "inside" is zero
 OVERLAP = 0.5  # first bandwidth of a kink, as a share of the distance of its neighbours
 JITTER = 0.3  # of that distance, by which restarts move the kinks
@@ -138,18 +133,13 @@ def train_curve(
         )
     sharp = fit.asked == 0.0
     row_loss = price_loss(options.loss, has_spreads=quotes.has_spreads)
-    normalised = normalise(quotes)
-    weight = np.asarray(normalised.weight)
+    (normalised,) = normalise([quotes])
+    smile = told_smile(quotes, normalised)
+    rows, weight = padded(prepared_rows(normalised, smile), ROWS)
+    unit = smile.at_the_money
     with one_thread():
-        rows, low, high = compiled(_prepare)(normalised)
-        unit = float(rows.unit[0])
-        if not np.isfinite(unit):
-            raise QuoteError(
-                "no quote has a bid and a time value, so no volatility can be implied; "
-                "check prices, forward and discount factor"
-            )
-        positions = np.asarray(normalised.log_moneyness)[weight > 0.0]
-        ends = float(low) / unit, float(high) / unit
+        positions = normalised.x
+        ends = smile.low / unit, smile.high / unit
         model = _model(sharp, options.weights != "learned", options.loss)
         context = unit, 0.0 if sharp else fit.narrowest
         best, history = train(
@@ -246,28 +236,39 @@ LOSSES = {
 
 
 def prepared_rows(quotes: NormalisedQuotes, smile: Smile) -> QuoteRows:
-    """What losses need of the quotes; a pure function of JAX arrays.
+    """What losses need of the quotes.
 
     Args:
-        quotes: Padded.
-        smile: Their total volatilities, by `programme.read_smile`.
+        quotes: The quotes.
+        smile: Their total volatilities.
 
     Returns:
         The rows.
     """
-    x, total = quotes.log_moneyness, smile.total_volatility
-    slope = vega(x, total)
     # A loss is in half-spreads as they are quoted: a user may ask for another.
     quoted = replace(quotes, half_spread=0.5 * (quotes.upper - quotes.lower))
-    return QuoteRows(
-        log_moneyness=x,
-        mid=quotes.mid,
-        lower=quotes.lower,
-        upper=quotes.upper,
-        vega=slope,
-        unit=jnp.full(x.shape, smile.at_the_money),
-        tolerance=quote_tolerance(quoted, slope),
-    )
+    columns = {
+        "log_moneyness": quotes.x,
+        "mid": quotes.mid,
+        "lower": quotes.lower,
+        "upper": quotes.upper,
+        "vega": quotes.vega,
+        "unit": np.full(len(quotes), smile.at_the_money),
+        "tolerance": quoted.tolerance,
+    }
+    return QuoteRows(**{name: jnp.asarray(each) for name, each in columns.items()})
+
+
+Rows = TypeVar("Rows")
+
+
+def padded(rows: Rows, multiple: int) -> tuple[Rows, np.ndarray]:
+    """Rows and copies of the first, to a multiple of a length, and their weights."""
+    count = len(jax.tree.leaves(rows)[0])
+    size = multiple * -(-count // multiple)
+    place = np.where(np.arange(size) < count, np.arange(size), 0)
+    weight = (np.arange(size) < count).astype(float)
+    return jax.tree.map(lambda each: jnp.asarray(each[place]), rows), weight
 
 
 def out_of_the_money(
@@ -306,7 +307,7 @@ def tilted_softmax(logits: jax.Array, kinks: jax.Array) -> jax.Array:
     mean = masses @ distance
     variance = jnp.maximum(masses @ (distance - mean) ** 2, 1e-300)
     tilt = root - mean / jax.lax.stop_gradient(variance)
-    return tilted(jax.nn.softmax(logits + tilt * distance), kinks)
+    return tilted(jax.nn.softmax(logits + tilt * distance), kinks - 1.0)
 
 
 def _root(logits: jax.Array, distance: jax.Array) -> jax.Array:
@@ -342,7 +343,7 @@ class CurveModel:
         _, weights, gap = self._fitted(parameters, context, rows, weight, 1.0)
         order = jnp.argsort(kinks)
         widths = jnp.zeros_like(kinks) if bandwidths is None else bandwidths
-        return kinks[order], widths[order], tilted(weights, kinks)[order], gap
+        return kinks[order], widths[order], tilted(weights, kinks - 1.0)[order], gap
 
     def _layer(self, parameters: CurveParameters, context):
         """Kinks, and bandwidths but of sharp ones."""
@@ -380,12 +381,6 @@ class CurveModel:
 
 
 _model = cache(CurveModel)
-
-
-def _prepare(quotes: NormalisedQuotes) -> tuple[QuoteRows, jax.Array, jax.Array]:
-    """The rows of a loss, and how far kinks should reach."""
-    smile = read_smile(quotes)
-    return prepared_rows(quotes, smile), smile.low, smile.high
 
 
 def _starts(

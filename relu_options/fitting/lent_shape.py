@@ -18,15 +18,13 @@ c)$. At its own quotes an expiry keeps its own level.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
-from jax.scipy.stats import norm
+import numpy as np
 
-from relu_options import black_scholes
-from relu_options.fitting.grid import KinkGrid
-from relu_options.fitting.programme import LEAST_VEGA, Smile
+from relu_options.fitting.kernels import LOGNORMAL
+from relu_options.fitting.quotes import Smile
 
 POINTS = 48  # at which shape is lent to every expiry
 FARTHEST = 8.0  # deviations from the forward of the outermost
@@ -36,68 +34,95 @@ UNIT = 0.05  # relative volatility by which a fit may leave what is lent
 STRENGTH = 5.0  # of what is lent, against the roughness
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LentShape:
     """Rows that pull the prices of an expiry to the shape of its neighbours.
 
     Attributes:
-        rows: Of shape `(N, POINTS, n)`; zero where nothing is lent.
-        data: What they should give, of shape `(N, POINTS)`.
+        rows: Of shape `(p, n)`; there may be none.
+        data: What they should give, of shape `(p,)`.
     """
 
-    rows: jax.Array
-    data: jax.Array
+    rows: np.ndarray
+    data: np.ndarray
 
 
-def lend_shape(smiles: Smile, grid: KinkGrid) -> LentShape:
+def lend_shape(
+    smiles: Sequence[Smile], x: np.ndarray, bandwidths: np.ndarray
+) -> list[LentShape]:
     """What every expiry is lent by the others.
 
     Args:
-        smiles: Of all expiries, with a leading axis of length `N`; equal ones count as
-            one, which pads.
-        grid: The kinks, which all share.
+        smiles: Of all expiries.
+        x: Log-moneyness of the kinks, which all share, of shape `(n,)`.
+        bandwidths: Of shape `(n,)`.
 
     Returns:
-        The rows, to be multiplied by the weights of each expiry.
+        The rows of each expiry, to be multiplied by its weights.
     """
-    deviation = jax.vmap(lambda smile: smile.at_the_money)(smiles)
-    first, last = smiles.first / deviation, smiles.last / deviation
-    z = jnp.linspace(
-        jnp.maximum(first.min(), -FARTHEST), jnp.minimum(last.max(), FARTHEST), POINTS
-    )
-    own = jax.vmap(lambda smile, unit: jnp.log(smile(z * unit) / unit))(
-        smiles, deviation
+    deviation = np.array([smile.at_the_money for smile in smiles])
+    first = np.array([smile.abscissae[0] for smile in smiles]) / deviation
+    last = np.array([smile.abscissae[-1] for smile in smiles]) / deviation
+    z = np.linspace(max(first.min(), -FARTHEST), min(last.max(), FARTHEST), POINTS)
+    own = np.stack(
+        [
+            np.log(smile(z * unit) / unit)
+            for smile, unit in zip(smiles, deviation, strict=True)
+        ]
     )
     quoted = (z[:-1] >= first[:, None]) & (z[1:] <= last[:, None])
-    apart = jnp.abs(2.0 * jnp.log(deviation / deviation[:, None]))
-    closeness = jnp.where(apart > 0.0, jnp.exp(-apart / CLOSENESS), 0.0)
+    apart = np.abs(2.0 * np.log(deviation / deviation[:, None]))
+    closeness = np.where(apart > 0.0, np.exp(-apart / CLOSENESS), 0.0)
     said = closeness @ quoted
     known = said > 0.0
-    slopes = closeness @ jnp.where(quoted, jnp.diff(own, axis=1), 0.0)
-    slopes = jnp.where(known, slopes / jnp.where(known, said, 1.0), 0.0)
-    shape = jnp.concatenate([jnp.zeros((len(deviation), 1)), slopes], axis=1).cumsum(1)
-    heard = jnp.concatenate([known[:, :1], known], axis=1)
-    heard = heard & jnp.concatenate([known, known[:, -1:]], axis=1)
+    slopes = closeness @ np.where(quoted, np.diff(own, axis=1), 0.0)
+    slopes = np.where(known, slopes / np.where(known, said, 1.0), 0.0)
+    shapes = np.pad(slopes.cumsum(axis=1), ((0, 0), (1, 0)))
+    heard = np.pad(known, ((0, 0), (1, 0)), mode="edge")
+    heard = heard & np.pad(known, ((0, 0), (0, 1)), mode="edge")
 
-    def lend(smile, unit, own, shape, heard):
-        """Rows and data of one expiry."""
-        x = z * unit
-        left, right, share = smile.between(x)
-        left, right = (jnp.clip(one, smile.first, smile.last) for one in (left, right))
-        at_left, at_right = (jnp.interp(one / unit, z, shape) for one in (left, right))
-        total = unit * jnp.exp(own + shape - at_left - share * (at_right - at_left))
-        distance = jnp.minimum(jnp.abs(x - left), jnp.abs(x - right)) / unit
-        count = jnp.clip((distance - NEAR) / (FAR - NEAR), 0.0, 1.0)
-        count = jnp.where(heard & jnp.isfinite(total), count, 0.0)
-        total = jnp.where(count > 0.0, total, unit)
-        vega = jnp.maximum(norm.pdf(x / total - 0.5 * total), LEAST_VEGA)
-        scale = count / (UNIT * total * vega)
-        moneyness, is_call = jnp.exp(x), x >= 0.0
-        price = black_scholes.undiscounted_price(1.0, moneyness, total, is_call)
-        rows = black_scholes.undiscounted_price(
-            grid.moneyness, moneyness[:, None], grid.bandwidths, is_call[:, None]
+    wanted = [
+        _totals(smile, z, *each)
+        for smile, *each in zip(smiles, deviation, own, shapes, heard, strict=True)
+    ]
+    counts = np.array([len(at) for at, _, _ in wanted])
+    at, total, scale = (np.concatenate(parts) for parts in zip(*wanted, strict=True))
+    hidden = LOGNORMAL.design(x, bandwidths, at) * scale[:, None]
+    price = LOGNORMAL.price(1.0, np.exp(at), total, at >= 0.0) * scale
+    ends = counts.cumsum()[:-1]
+    return [
+        LentShape(rows, data)
+        for rows, data in zip(
+            np.split(hidden, ends), np.split(price, ends), strict=True
         )
-        return rows * scale[:, None], price * scale
+    ]
 
-    return LentShape(*jax.vmap(lend)(smiles, deviation, own, shape, heard))
+
+def _totals(
+    smile: Smile,
+    z: np.ndarray,
+    unit: float,
+    own: np.ndarray,
+    shape: np.ndarray,
+    heard: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where an expiry is lent something, what total volatility, and its weight."""
+    x, quotes = z * unit, smile.abscissae
+    after = np.searchsorted(quotes, x, side="right")
+    left, right = (
+        quotes[np.maximum(after - 1, 0)],
+        quotes[np.minimum(after, len(quotes) - 1)],
+    )
+    width = np.where(right > left, right - left, 1.0)
+    share = np.clip((x - left) / width, 0.0, 1.0)
+    at_left, at_right = (
+        np.interp(left / unit, z, shape),
+        np.interp(right / unit, z, shape),
+    )
+    total = unit * np.exp(own + shape - at_left - share * (at_right - at_left))
+    distance = np.minimum(np.abs(x - left), np.abs(x - right)) / unit
+    count = np.clip((distance - NEAR) / (FAR - NEAR), 0.0, 1.0)
+    lent = heard & np.isfinite(total) & (count > 0.0)
+    x, total, count = x[lent], total[lent], count[lent]
+    scale = STRENGTH * count / (UNIT * total * LOGNORMAL.vega(x, total))
+    return x, total, scale

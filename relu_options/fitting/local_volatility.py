@@ -54,7 +54,8 @@ from relu_options.dupire import (
     time_steps,
 )
 from relu_options.errors import FitError, QuoteError
-from relu_options.fitting.curve import expiry_labels, one_thread, shared_quote_time
+from relu_options.fitting.compiled import one_thread
+from relu_options.fitting.curve import expiry_labels, shared_quote_time
 from relu_options.fitting.surface import prepared_expiries
 from relu_options.market_data import ExpiryQuotes, Quotes, Reading
 from relu_options.surfaces import PriceSurface, SurfaceFit

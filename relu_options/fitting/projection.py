@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
-from relu_options.fitting.quadratic_program import (
+from relu_options.fitting.interior_point import (
     QuadraticProgram,
     Solution,
     no_rows,

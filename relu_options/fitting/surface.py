@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Unpack
 
-import jax
 import numpy as np
 import pandas as pd
 
 from relu_options.arbitrage.surface_certificate import settle_weights
 from relu_options.curves import FitReport
 from relu_options.errors import FitError, QuoteError
+from relu_options.fitting.compiled import one_thread
+from relu_options.fitting.coupled import EXPIRIES, CoupledFit, fit_apart, fit_together
 from relu_options.fitting.curve import (
     ACCEPTABLE_GAP,
     FitOptions,
-    compiled,
     expiry_labels,
-    far_outside,
-    normalise,
     nothing_left,
-    one_thread,
     shared_quote_time,
 )
-from relu_options.fitting.programme import NARROWEST, PENALTY, NormalisedQuotes
-from relu_options.fitting.surface_programme import (
-    SurfaceProgramme,
-    SurfaceSolution,
-    fit_apart,
-    fit_together,
-)
+from relu_options.fitting.objective import PENALTY
+from relu_options.fitting.quotes import Smile, far_outside, normalise, told_smile
+from relu_options.fitting.smooth import NARROWEST
 from relu_options.market_data import (
     ExpiryQuotes,
     OptionChain,
@@ -44,11 +36,6 @@ from relu_options.surfaces import PriceSurface, SurfaceFit
 if TYPE_CHECKING:
     from relu_options.fitting.training import TrainingOptions
 
-EXPIRY_BUCKETS = (1, 4, 12, 24, 40, 64, 128)  # padded numbers of expiries
-QUOTE_BUCKETS = (32, 64, 128, 288, 576, 2048)  # padded numbers of quotes of an expiry
-NEAREST = (48, 96)  # spreads of each expiry that are bounds, before all of them are
-ROUNDS = 4  # choices of so many, each by the solution before, before there are more
-TOLERANCE = 1e-6
 FARTHEST_APART = 200.0  # ratio of deviations: bandwidths are half of one at that
 LEAST_SHADOW = 1e-6  # of the dearest shadow price: below it, none is reported
 
@@ -66,7 +53,7 @@ def fit_surface(
     r"""Fit a surface without static arbitrage to the quotes of several expiries.
 
     All expiries share their hidden units. The output weights are found by the convex
-    programme of `relu_options.fitting.surface_programme`: inside every spread if a
+    programme of `relu_options.fitting.coupled`: inside every spread if a
     surface of this form can be, and otherwise outside by as little as it can, in order
     at every strike and time; quotes far outside even so are set aside, as by
     `fit_curve`, and named in `surface.left_quotes`. Contracts that settle in the
@@ -115,28 +102,32 @@ def fit_surface(
         raise ValueError("training is for method='gradient'; the convex fit has none")
     prepared, left_out, spot = prepared_expiries(quotes, **reading)
     with one_thread():
-        batch = _batch(prepared)
-        programme = _apart(batch, prepared, options)
-        unresolved = _unresolved(
-            prepared, np.asarray(programme.programmes.at_the_money)
-        )
-        if unresolved:
-            left_out = (*left_out, *unresolved)
-            prepared = prepared[len(unresolved) :]
-            batch = _batch(prepared)
-            programme = _apart(batch, prepared, options)
-        solution = _together(batch, programme, prepared, programme.weights)
-        far = far_outside(batch, solution.fitted)
-        if far.any():
-            batch = replace(batch, weight=np.where(far, 0.0, batch.weight))
-            programme = _apart(batch, prepared, options)
-            solution = _together(batch, programme, prepared, solution.weights)
+        normalised = normalise(prepared)
+        smiles = list(map(told_smile, prepared, normalised))
+        unresolved = _unresolved(prepared, smiles)
+        left_out = (*left_out, *unresolved)
+        rest = slice(len(unresolved), None)
+        prepared, normalised, smiles = prepared[rest], normalised[rest], smiles[rest]
+        if len(prepared) > EXPIRIES[-1]:
+            raise QuoteError(
+                f"{len(prepared)} expiries exceed the {EXPIRIES[-1]} that one fit "
+                "takes; thin them out"
+            )
+        how = {"smoothing": options.asked, "narrowest": narrowest, "n": kinks}
+        solution = fit_together(fit_apart(normalised, smiles, **how))
+        far = list(map(far_outside, normalised, solution.fitted))
+        if any(mask.any() for mask in far):
+            rest = zip(normalised, far, strict=True)
+            normalised = [one.take(~mask) for one, mask in rest]
+            smiles = list(map(told_smile, prepared, normalised))
+            trials = fit_apart(normalised, smiles, **how)
+            solution = fit_together(trials, solution.weights)
     count = len(prepared)
-    if not float(solution.gap) <= ACCEPTABLE_GAP:
+    if not solution.gap <= ACCEPTABLE_GAP:
         raise FitError(
-            f"{count} expiries: duality gap {float(solution.gap):.1e} after "
-            f"{int(solution.steps)} steps, above the tolerance of "
-            f"{ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or raise `smoothing`"
+            f"{count} expiries: duality gap {solution.gap:.1e} after {solution.steps} "
+            f"steps, above the tolerance of {ACCEPTABLE_GAP:.0e}; check the quotes for "
+            "outliers, or raise `smoothing`"
         )
     surface = _surface(prepared, left_out, spot, solution)
     if method == "convex":
@@ -182,43 +173,11 @@ def _spot(chain: OptionChain) -> float | None:
     return float(prices[0]) if len(prices) == 1 and prices[0] > 0.0 else None
 
 
-def _batch(prepared: list[ExpiryQuotes]) -> NormalisedQuotes:
-    """Normalised quotes of all expiries, padded to buckets with the last again."""
-    rows = max(len(one) for one in prepared)
-    size = next((bucket for bucket in QUOTE_BUCKETS if bucket >= rows), None)
-    count = next((bucket for bucket in EXPIRY_BUCKETS if bucket >= len(prepared)), None)
-    if size is None or count is None:
-        raise QuoteError(
-            f"{len(prepared)} expiries of up to {rows} strikes exceed the "
-            f"{EXPIRY_BUCKETS[-1]} of {QUOTE_BUCKETS[-1]} that one fit takes; thin them"
-        )
-    each = [normalise(one, (size,)) for one in prepared]
-    each += [each[-1]] * (count - len(each))
-    return jax.tree.map(lambda *values: np.stack(values), *each)
-
-
-def _apart(
-    batch: NormalisedQuotes, prepared: list[ExpiryQuotes], options: FitOptions
-) -> SurfaceProgramme:
-    """The programmes of all expiries, with what a first solution told."""
-    fit = compiled(fit_apart, n=options.kinks)
-    programme = fit(batch, options.asked, options.narrowest)
-    deviations = np.asarray(programme.programmes.at_the_money)[: len(prepared)]
-    unknown = ~((deviations > 0.0) & (deviations < np.inf))
-    if unknown.any():
-        raise QuoteError(
-            f"{prepared[int(unknown.argmax())]}: no quote has a bid and a time value, "
-            "so no volatility can be implied; check prices, forward, discount factor "
-            "and the unit of volatilities, or leave the expiry out"
-        )
-    return programme
-
-
 def _unresolved(
-    prepared: list[ExpiryQuotes], at_the_money: np.ndarray
+    prepared: Sequence[ExpiryQuotes], smiles: Sequence[Smile]
 ) -> list[tuple[str, str]]:
     """The first expiries whose laws the shared bandwidths are too wide for, and why."""
-    deviations = at_the_money[: len(prepared)]
+    deviations = np.array([smile.at_the_money for smile in smiles])
     reach = FARTHEST_APART * deviations
     narrow = int(np.argmax(reach >= deviations.max()))
     labels = expiry_labels(prepared)
@@ -233,65 +192,42 @@ def _unresolved(
     ]
 
 
-def _together(
-    batch: NormalisedQuotes,
-    programme: SurfaceProgramme,
-    prepared: list[ExpiryQuotes],
-    weights: jax.Array,
-) -> SurfaceSolution:
-    """The coupled solution from `weights`, with as many bounds as it takes."""
-    padded, size = batch.mid.shape
-    place = np.arange(padded)
-    coupled = (place > 0) & (place < len(prepared))
-    if not any(one.has_spreads for one in prepared):
-        fit = compiled(fit_together, nearest=0)
-        return fit(batch, programme, weights, coupled, TOLERANCE)
-    most = int(programme.left.max())
-    for nearest in (count for count in NEAREST if most < count < size):
-        fit = compiled(fit_together, nearest=nearest)
-        for _ in range(ROUNDS):
-            solution = fit(batch, programme, weights, coupled, TOLERANCE)
-            if solution.complete:
-                return solution
-            weights = solution.weights
-    fit = compiled(fit_together, nearest=size)
-    return fit(batch, programme, weights, coupled, TOLERANCE)
-
-
 def _surface(
     prepared: list[ExpiryQuotes],
     left_out: tuple[tuple[str, str], ...],
     spot: float | None,
-    solution: SurfaceSolution,
+    solution: CoupledFit,
 ) -> PriceSurface:
     """The surface, after the last bits have been settled and the answer checked."""
-    count = len(prepared)
-    kinks = np.asarray(solution.kinks)
-    weights = settle_weights(np.asarray(solution.weights)[:count], kinks)
+    objective = solution.trials[0].objective
+    kinks = objective.places
+    weights = settle_weights(solution.weights, kinks)
     forwards = np.array([one.forward for one in prepared])
     discounts = np.array([one.discount_factor for one in prepared])
     labels = expiry_labels(prepared)
     curves = tuple(
         FitReport(
             quotes=one,
-            smoothing=float(solution.smoothing[place]),
-            steps=int(solution.steps),
-            gap=float(solution.gap),
-            objective=float(solution.objective[place]),
+            smoothing=trial.relative_smoothing,
+            steps=solution.steps,
+            gap=solution.gap,
+            objective=float(value),
         )
-        for place, one in enumerate(prepared)
+        for one, trial, value in zip(
+            prepared, solution.trials, solution.values, strict=True
+        )
     )
     fit = SurfaceFit(
         curves=curves,
-        steps=int(solution.steps),
-        gap=float(solution.gap),
+        steps=solution.steps,
+        gap=solution.gap,
         _conflicts=_conflicts(solution, prepared, labels),
         left_out=left_out,
     )
     return PriceSurface(
         kinks=kinks,
         weights=weights,
-        bandwidths=np.asarray(solution.bandwidths),
+        bandwidths=objective.grid.bandwidths,
         times=np.array([one.time_to_expiry for one in prepared]),
         forwards=forwards,
         discount_factors=discounts,
@@ -303,11 +239,11 @@ def _surface(
 
 
 def _conflicts(
-    solution: SurfaceSolution, prepared: list[ExpiryQuotes], labels: tuple[str, ...]
+    solution: CoupledFit, prepared: list[ExpiryQuotes], labels: tuple[str, ...]
 ) -> pd.DataFrame:
     """Shadow prices of the order, dearest pair first; see `PriceSurface.conflicts`."""
-    kinks = np.asarray(solution.kinks)[1:-1]
-    prices = np.asarray(solution.shadow_prices)[: len(prepared)]
+    kinks = solution.trials[0].objective.places[1:-1]
+    prices = solution.shadow_prices
     # The penalty is per half-spread: it makes the excess of a typical quote.
     widths = [0.5 * (one.ask - one.bid) for one in prepared if one.has_spreads]
     typical = float(np.median(np.concatenate(widths))) / PENALTY if widths else 1.0

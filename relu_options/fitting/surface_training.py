@@ -27,6 +27,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -39,22 +40,23 @@ from jax.scipy.special import ndtr, ndtri
 
 from relu_options import black_scholes
 from relu_options.arbitrage.surface_certificate import settle_weights
-from relu_options.errors import QuoteError
-from relu_options.fitting.curve import (
-    compiled,
-    expiry_labels,
-    normalise,
-    one_thread,
-    shared_quote_time,
-)
+from relu_options.fitting.compiled import compiled, one_thread
+from relu_options.fitting.curve import expiry_labels, shared_quote_time
 from relu_options.fitting.curve_training import (
     QuoteRows,
     out_of_the_money,
+    padded,
     prepared_rows,
     price_loss,
 )
-from relu_options.fitting.grid import shared_grid
-from relu_options.fitting.programme import NARROWEST, NormalisedQuotes, read_smile
+from relu_options.fitting.grid import shared_kinks
+from relu_options.fitting.quotes import (
+    NormalisedQuotes,
+    Smile,
+    normalise,
+    told_smile,
+)
+from relu_options.fitting.smooth import NARROWEST
 from relu_options.fitting.training import (
     RowLoss,
     TrainingHistory,
@@ -178,26 +180,19 @@ def train_surface(
         )
     spreads = all(one.has_spreads for one in prepared)
     row_loss = _by_quote(price_loss(options.loss, has_spreads=spreads))
-    longest = max(len(one) for one in prepared)
-    size = 32 * -(-longest // 32)
-    each = [normalise(one, (size,)) for one in prepared]
-    batch: NormalisedQuotes = jax.tree.map(lambda *rows: np.stack(rows), *each)
+    quotes = normalise(prepared)
+    smiles = [told_smile(*each) for each in zip(prepared, quotes, strict=True)]
+    flat, weight = padded(_rows(quotes, smiles), ROWS)
     with one_thread():
-        rows, low, high, totals = compiled(_prepare)(batch)
-        totals = np.asarray(totals)
-        if not np.isfinite(totals).all():
-            raise QuoteError(
-                f"{prepared[int(np.argmin(np.isfinite(totals)))]} has no quote with a "
-                "bid and a time value, so no volatility can be implied; check prices, "
-                "forwards and discount factors"
-            )
-        flat, weight = _flattened(rows, np.asarray(batch.weight))
+        totals = np.array([smile.at_the_money for smile in smiles])
         least = _kernel_price(0.5 * narrowest * totals.min())
         if start is None:
-            grid = shared_grid(
-                kinks, low=low, high=high, narrowest=narrowest * totals.min()
+            x, bandwidths = shared_kinks(
+                kinks,
+                low=min(smile.low for smile in smiles),
+                high=max(smile.high for smile in smiles),
+                narrowest=narrowest * totals.min(),
             )
-            x, bandwidths = np.asarray(grid.log_moneyness), np.asarray(grid.bandwidths)
             values = _flat_time_values(x, bandwidths, totals)
         else:
             if start.weights.shape[0] != len(prepared):
@@ -264,27 +259,12 @@ def _by_quote(loss: RowLoss) -> RowLoss:
     return lambda fitted, rows: loss(fitted, rows.quotes)
 
 
-def _prepare(batch: NormalisedQuotes):
-    """Rows of a loss for each expiry, how far kinks reach, total volatilities."""
-
-    def one(quotes):
-        smile = read_smile(quotes)
-        return prepared_rows(quotes, smile), smile.low, smile.high, smile.at_the_money
-
-    rows, low, high, totals = jax.vmap(one)(batch)
-    return rows, low.min(), high.max(), totals
-
-
-def _flattened(rows: QuoteRows, weight: np.ndarray) -> tuple[SurfaceRows, np.ndarray]:
-    """Quotes one after the other, then copies of the first, of no weight."""
-    expiry, place = np.nonzero(weight > 0.0)
-    missing = -len(expiry) % ROWS
-    expiry = np.append(expiry, np.full(missing, expiry[0]))
-    place = np.append(place, np.full(missing, place[0]))
-    counted = weight[expiry, place]
-    counted[len(counted) - missing :] = 0.0
-    quotes = jax.tree.map(lambda each: jnp.asarray(each)[expiry, place], rows)
-    return SurfaceRows(quotes, jnp.asarray(expiry)), counted
+def _rows(quotes: Sequence[NormalisedQuotes], smiles: Sequence[Smile]) -> SurfaceRows:
+    """The quotes of all expiries, one after the other."""
+    each = map(prepared_rows, quotes, smiles)
+    rows = jax.tree.map(lambda *parts: np.concatenate(parts), *each)
+    expiry = np.repeat(np.arange(len(quotes)), list(map(len, quotes)))
+    return SurfaceRows(rows, jnp.asarray(expiry))
 
 
 def _kernel_price(bandwidth):

@@ -34,7 +34,7 @@ import pandas as pd
 
 from relu_options.curves import FitReport
 from relu_options.errors import FitError
-from relu_options.fitting.curve import compiled
+from relu_options.fitting.compiled import compiled
 from relu_options.progress import progress_bar
 
 if TYPE_CHECKING:

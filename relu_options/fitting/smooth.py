@@ -1,0 +1,299 @@
+"""The smooth fit of one expiry: two rulers are tried, and the quotes choose.
+
+A rough solution by each ruler says how much smoothing it wants, and how well it would
+do on quotes that it has not seen; the better one is solved to its digits. If that is
+outside of spreads, these become elastic bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from relu_options.fitting.compiled import compiled
+from relu_options.fitting.grid import KinkGrid, by_distance, by_score, kinks_by_distance
+from relu_options.fitting.interior_point import (
+    Iterate,
+    QuadraticProgram,
+    Solution,
+    no_rows,
+    solve,
+    starting_point,
+)
+from relu_options.fitting.objective import Objective, tilted
+from relu_options.fitting.quotes import NormalisedQuotes, Smile
+from relu_options.fitting.smoothing import judge, reference_smoothing
+
+NARROWEST = 0.125  # bandwidth at the forward, in at-the-money total volatilities
+ROUGH_TOLERANCE = 1.0  # of the solutions which only choose
+TOLERANCE = 1e-10
+ROUNDS = 5  # of choices of the smoothing, at most
+FRESHNESS = 0.1  # how far the second solution's start is from the first solution
+WARMTH = 0.01  # how far a known solution is pushed off its bounds
+CENTRALITY = 1e-4  # duality gap to start from, relative to the objective there
+ROWS = (64, 512, 4096, 32768)  # padded numbers of spreads that are bounds
+
+
+class Answer(NamedTuple):
+    """What the compiled programme gives back.
+
+    Attributes:
+        weights: Of shape `(n,)`.
+        duals: Multipliers of `weights >= 0`.
+        objective: The objective.
+        gap: Relative duality gap.
+        steps: Interior-point steps.
+    """
+
+    weights: np.ndarray
+    duals: np.ndarray
+    objective: float
+    gap: float
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A rough solution by one ruler.
+
+    Attributes:
+        objective: What was minimised.
+        weights: Of shape `(n,)`.
+        smoothing: The `lambda` that is recommended.
+        criterion: The less the better.
+        steps: Interior-point steps.
+    """
+
+    objective: Objective
+    weights: np.ndarray
+    smoothing: float
+    criterion: float
+    steps: int
+
+    @property
+    def relative_smoothing(self) -> float:
+        """`lambda` in units of the reference."""
+        return self.smoothing / reference_smoothing(len(self.objective.quotes))
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothFit:
+    """Weights of one expiry and how they were found, for a forward and a mass of one.
+
+    Attributes:
+        trial: What was minimised, at its kinks.
+        weights: Probabilities, of shape `(n,)`.
+        fitted: Fitted prices at the quotes, of shape `(m,)`.
+        value: Of the objective.
+        gap: Relative duality gap.
+        steps: Interior-point steps, of all solutions.
+    """
+
+    trial: Trial
+    weights: np.ndarray
+    fitted: np.ndarray
+    value: float
+    gap: float
+    steps: int
+
+    @classmethod
+    def of(cls, trial: Trial, answer: Answer) -> SmoothFit:
+        """Settle the last bits of the identities."""
+        weights = tilted(answer.weights, trial.objective.beyond)
+        return cls(
+            trial,
+            weights,
+            trial.objective.fitted(weights),
+            answer.objective,
+            answer.gap,
+            trial.steps + answer.steps,
+        )
+
+
+def fit_smooth(
+    quotes: NormalisedQuotes,
+    smile: Smile,
+    *,
+    smoothing: float,
+    narrowest: float,
+    n: int,
+) -> SmoothFit:
+    """Fit the middle of the quotes, or inside their spreads where that is not.
+
+    Args:
+        quotes: The quotes.
+        smile: Their smile.
+        smoothing: `lambda` in units of the reference; NaN to choose it from the data.
+        narrowest: Bandwidth at the forward, in at-the-money total volatilities.
+        n: Number of kinks.
+
+    Returns:
+        The solution.
+    """
+    unit = smile.at_the_money
+    kinks = kinks_by_distance(
+        n, low=smile.low, high=smile.high, narrowest=narrowest * unit
+    )
+    first = attempt(quotes, by_distance(*kinks, smile), unit, smoothing)
+    score = by_score(first.objective.grid, first.weights, smile, quotes.kernel)
+    second = attempt(quotes, score, unit, smoothing)
+    best = min(first, second, key=lambda trial: trial.criterion)
+    best = replace(best, steps=first.steps + second.steps)
+    fit = SmoothFit.of(best, solve_mids(best, TOLERANCE))
+    if np.any(quotes.excess(fit.fitted) > 0.0):
+        return _fit_inside(best, fit)
+    return fit
+
+
+def attempt(
+    quotes: NormalisedQuotes, grid: KinkGrid, unit: float, smoothing: float
+) -> Trial:
+    """A rough solution on given kinks, at the smoothing that it asks for."""
+    objective = Objective.of(quotes, grid, unit, kernel=quotes.kernel)
+    return rough(objective, smoothing)
+
+
+def rough(objective: Objective, smoothing: float) -> Trial:
+    """A rough solution, at the smoothing that it asks for if none is given."""
+    quotes = objective.quotes
+    free = np.isnan(smoothing)
+    reference = reference_smoothing(len(quotes))
+    chosen = reference * (1.0 if free else smoothing)
+    has_spreads = bool(quotes.two_sided.all())
+    weights = heavy_tailed(objective)
+    trial = Trial(objective, weights, chosen, np.inf, 0)
+    for _ in range(ROUNDS):
+        answer = solve_mids(trial, ROUGH_TOLERANCE)
+        judgement = judge(
+            objective,
+            answer.weights,
+            answer.duals / answer.weights,
+            trial.smoothing,
+            has_spreads=has_spreads,
+            free=free,
+        )
+        settled = has_spreads or judgement.smoothing == trial.smoothing
+        trial = Trial(
+            objective,
+            answer.weights,
+            judgement.smoothing,
+            judgement.criterion,
+            trial.steps + answer.steps,
+        )
+        if settled:
+            break
+    return trial
+
+
+def heavy_tailed(objective: Objective) -> np.ndarray:
+    """Weights of a Cauchy law, from which the programme is started.
+
+    No weight is then many orders of magnitude from its solution in the direction that
+    is slow to come back from, which halves the steps.
+    """
+    grid, drift = objective.grid, objective.kernel.drift
+    weights = grid.bandwidths / (1.0 + (grid.x / objective.unit) ** 2)
+    weights = weights * np.exp(-drift * np.maximum(grid.x, 0.0))
+    return weights / weights.sum()
+
+
+def solve_mids(trial: Trial, tolerance: float) -> Answer:
+    """Solve for the mids, from not too near to the weights of a trial."""
+    objective, weights = trial.objective, trial.weights
+    spread = heavy_tailed(objective)
+    start = weights + FRESHNESS * (spread - weights)
+    table = _table(objective, trial.smoothing, start)
+    numbers = np.array([objective.constant(trial.smoothing), tolerance])
+    return _answer(*compiled(_mids)(table, numbers))
+
+
+def _fit_inside(trial: Trial, fit: SmoothFit) -> SmoothFit:
+    """Fit with the spreads as elastic bounds: inside every spread if a curve can be."""
+    objective = trial.objective
+    spread = heavy_tailed(objective)
+    numbers = np.array([objective.constant(trial.smoothing), TOLERANCE])
+    for size in ROWS:
+        bounds = objective.bounds(fit.weights, size)
+        start = fit.weights + WARMTH * (spread - fit.weights)
+        table = _table(objective, trial.smoothing, start)
+        answer = _answer(*compiled(_within)(table, numbers, bounds.padded(size)))
+        fit = SmoothFit.of(replace(trial, steps=fit.steps), answer)
+        outside = objective.quotes.excess(fit.fitted) > 0.0
+        outside[bounds.quotes] = False
+        if not outside.any():
+            break
+    return fit
+
+
+def _table(objective: Objective, smoothing: float, start: np.ndarray) -> np.ndarray:
+    """The programme without spreads, and a start: one array is handed over faster."""
+    n = len(start)
+    table = np.empty((n + 4, n))
+    table[:n] = objective.hessian(smoothing)
+    table[n : n + 2] = objective.equality
+    table[n + 2] = objective.gradient(smoothing)
+    table[n + 3] = start
+    return table
+
+
+def _program(table: jax.Array, numbers: jax.Array, rows) -> QuadraticProgram:
+    n = table.shape[1]
+    return QuadraticProgram(
+        hessian=table[:n],
+        gradient=table[n + 2],
+        constant=numbers[0],
+        equality=table[n : n + 2],
+        target=jnp.array([1.0, 0.0]),
+        **rows,
+    )
+
+
+def _mids(table: jax.Array, numbers: jax.Array):
+    n = table.shape[1]
+    program, weights = _program(table, numbers, no_rows(n)), table[n + 3]
+    # Every product with its multiplier alike.
+    start = starting_point(program, weights)
+    gap = CENTRALITY * program.objective(weights, start.excess)
+    start = replace(start, z=gap / n / weights)
+    return _packed(solve(program, start, tolerance=numbers[1]))
+
+
+def _within(table: jax.Array, numbers: jax.Array, rows: dict[str, jax.Array]):
+    program = _program(table, numbers, rows)
+    start = _warm_start(program, table[-1])
+    return _packed(solve(program, start, tolerance=numbers[1]))
+
+
+def _packed(final: Solution) -> tuple[jax.Array, jax.Array]:
+    at = final.iterate
+    numbers = final.objective, final.gap, final.steps.astype(float)
+    return jnp.stack([at.x, at.z]), jnp.stack(numbers)
+
+
+def _answer(vectors: jax.Array, numbers: jax.Array) -> Answer:
+    weights, duals = np.asarray(vectors)
+    objective, gap, steps = np.asarray(numbers).tolist()
+    return Answer(weights, duals, objective, gap, int(steps))
+
+
+def _warm_start(program: QuadraticProgram, weights: jax.Array) -> Iterate:
+    """Near the central path, at weights that solve the programme without its rows."""
+    start = starting_point(program, weights)
+    n = weights.shape[0]
+    objective = program.objective(weights, jnp.zeros_like(start.excess))
+    product = 0.1 * objective / n  # of each unknown and its multiplier
+    excess = start.excess - 1.0 + WARMTH
+    slack = start.slack - 1.0 + WARMTH
+    slack_dual = jnp.minimum(product / slack, program.penalty / 4.0)
+    return replace(
+        start,
+        z=product / weights,
+        excess=excess,
+        excess_dual=program.penalty - slack_dual.sum(0),
+        slack=slack,
+        slack_dual=slack_dual,
+    )
