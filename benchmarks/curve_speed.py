@@ -22,28 +22,19 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 from peers import andreasen_huge, convex, svi
-from relu_options.fitting.programme import (
-    MARGIN,
-    NARROWEST,
-    PENALTY,
-    fit_inside,
-    fit_mids,
-)
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 import relu_options as ro
-from relu_options._formulas.elementwise import compiler_options
-from relu_options.fitting.curve import normalise
-from relu_options.fitting.smoothing import reference_smoothing
+from relu_options.fitting.objective import MARGIN, PENALTY
+from relu_options.fitting.quotes import normalise, told_smile
+from relu_options.fitting.smooth import NARROWEST, SmoothFit, fit_inside, fit_mids
 from relu_options.market_data import ExpiryQuotes, prepare_quotes
 from relu_options.simulation import bundled_truth
 
@@ -149,10 +140,11 @@ def timed(function: Callable[[], object]) -> Callable[[], float]:
     return call
 
 
-@cache
-def core(function: Callable, **static: Any) -> Callable:
-    """A function of the fitting core, compiled."""
-    return jax.jit(partial(function, **static), compiler_options=compiler_options())
+def fitted_mids(quotes: ExpiryQuotes) -> SmoothFit:
+    """The fit to the mids, whatever the spreads."""
+    (normalised,) = normalise([quotes])
+    smile = told_smile(quotes, normalised)
+    return fit_mids(normalised, smile, smoothing=np.nan, narrowest=NARROWEST, n=KINKS)
 
 
 class GenericSolver:
@@ -165,20 +157,15 @@ class GenericSolver:
 
     def __init__(self, quotes: ExpiryQuotes):
         """Assemble the programme at the smoothing that the library chooses."""
-        normalised = normalise(quotes)
-        mids, programme = core(fit_mids, n=KINKS)(normalised, np.nan, NARROWEST)
-        self.inside = bool(mids.inside)
-        self._ours = float(mids.objective)
-        within = core(fit_inside)(normalised, programme, mids)
-        self._ours_inside = float(within.objective)
-        used = np.asarray(normalised.weight) > 0.0
-        self.design = np.asarray(programme.design)[used]
-        self.data = np.asarray(programme.data)[used]
-        smoothing = float(mids.smoothing * reference_smoothing(used.sum()))
-        self.penalty = smoothing**2 * np.asarray(programme.roughness)
-        self.equality = np.asarray(programme.equality)
-        half = 0.5 * (normalised.upper - normalised.lower) / programme.tolerance
-        self.reach = np.asarray(half)[used] * (1.0 - MARGIN)
+        mids = fitted_mids(quotes)
+        objective, taken = mids.trial.objective, mids.trial.objective.quotes
+        self.inside = not np.any(taken.excess(mids.fitted) > 0.0)
+        self._ours, self._ours_inside = mids.value, fit_inside(mids).value
+        self.design, self.data = objective.design, objective.data
+        self.penalty = mids.trial.smoothing**2 * objective.prior
+        self.equality = objective.equality
+        half = 0.5 * (taken.upper - taken.lower) / taken.tolerance
+        self.reach = half * (1.0 - MARGIN)
 
     def solve_normal(self) -> float:
         """Seconds of set-up and solve with the Hessian as the library has it."""
@@ -245,7 +232,6 @@ def contenders(
     slice_: Slice, quotes: ExpiryQuotes, generic: GenericSolver
 ) -> dict[str, Callable[[], float]]:
     """What is timed: functions that return seconds for one curve."""
-    normalised = normalise(quotes)
     # Volatilities of the mids; a bid of zero tells none, so peers have fewer quotes.
     kept = np.argsort(quotes.strike)
     kept = kept[quotes.bid[kept] > 0.0]
@@ -264,17 +250,13 @@ def contenders(
     }
     peer = (strike, np.asarray(volatility))
 
-    def fit_core() -> None:
-        """Solve for the mids and wait for the result."""
-        jax.block_until_ready(core(fit_mids, n=KINKS)(normalised, np.nan, NARROWEST))
-
     many = timed(lambda: ro.fit_curves([quotes] * BATCH))
     return {
         OURS: timed(lambda: ro.fit_curve(quotes)),
         "fit_curve, from a table": timed(
             lambda: ro.fit_curve(slice_.table, **slice_.terms)
         ),
-        "compiled core (mids)": timed(fit_core),
+        "mids only": timed(lambda: fitted_mids(quotes)),
         f"fit_curves, one of {BATCH}": lambda: many() / BATCH,
         "Clarabel, same Hessian": generic.solve_normal,
         "Clarabel, with residuals": generic.solve_residuals,

@@ -23,19 +23,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from peers.convex import solve_clarabel
-from relu_options.fitting.programme import NARROWEST
-from relu_options.fitting.surface_programme import coupled_programme, fit_apart
 from scipy import sparse
 from tqdm import tqdm
 
 import relu_options as ro
 from relu_options.fitting.calendar_program import (
     CalendarProgram,
+    in_order,
     slope_changes,
     solve,
+    starting_point,
 )
-from relu_options.fitting.curve import compiled, one_thread
-from relu_options.fitting.surface import _batch, prepared_expiries
+from relu_options.fitting.compiled import one_thread
+from relu_options.fitting.coupled import fit_apart
+from relu_options.fitting.smooth import NARROWEST
+from relu_options.fitting.surface import prepared_expiries
 from relu_options.market_data import ExpiryQuotes, prepare_quotes
 
 KINKS = 80
@@ -84,14 +86,27 @@ def least_time(run: Callable) -> float:
 
 def beside_clarabel(prepared: list[ExpiryQuotes]) -> None:
     """Solve one coupled programme with both."""
-    batch = jax.tree.map(lambda part: part[: len(prepared)], _batch(prepared))
-    coupled = jnp.arange(len(prepared)) > 0
-    spreads = all(one.has_spreads for one in prepared)
+    quotes = normalise(prepared)
+    smiles = list(map(told_smile, prepared, quotes))
+    count = len(prepared)
     with one_thread():
-        surface = compiled(fit_apart, n=KINKS)(batch, np.nan, NARROWEST)
-        program, start, _ = coupled_programme(
-            batch, surface, surface.weights, coupled, ROWS if spreads else 0
+        trials = fit_apart(
+            quotes, smiles, smoothing=np.nan, narrowest=NARROWEST, n=KINKS
         )
+        weights = np.stack([trial.weights for trial in trials])
+        spreads = all(one.has_spreads for one in prepared)
+        chunks = np.full(count, int(spreads))
+        data, _ = coupled_program(trials, weights, chunks)
+        # Without what pads it.
+        real = {name: count for name in ("hessian", "gradient", "constant", "coupled")}
+        real |= dict.fromkeys(
+            ("rows", "owner", "lower", "upper", "penalty"), sum(chunks)
+        )
+        program = CalendarProgram(
+            **{name: jnp.asarray(each[: real.get(name)]) for name, each in data.items()}
+        )
+        begin = in_order(jnp.asarray(weights), program.kinks)
+        start = starting_point(program, begin + 1e-3 * (1.0 / KINKS - begin))
         ours = jax.jit(lambda program, start: solve(program, start, tolerance=1e-8))
         solution = ours(program, start)
         seconds = least_time(lambda: jax.block_until_ready(ours(program, start)))
@@ -124,23 +139,25 @@ def clarabel_objective(program: CalendarProgram) -> tuple[float, float, float, i
     bend = np.asarray(slope_changes(program.kinks))
     centre = np.where(np.asarray(program.kinks) == 1.0, 1.0, 0.0)
     hessians, rows = np.asarray(program.hessian), np.asarray(program.rows)
-    count, m, _ = rows.shape
-    q = bend.shape[1]
+    count, q, m = len(hessians), bend.shape[1], rows.shape[1]
     pulls = np.asarray(program.gradient) + hessians @ centre
     blocks = [bend.T @ one @ bend for one in hessians]
-    nothing = sparse.csc_matrix((count * m, count * m))
+    nothing = sparse.csc_matrix((len(rows) * m, len(rows) * m))
     quadratic = sparse.block_diag([*blocks, nothing], format="csc")
     linear = np.concatenate([(pulls @ bend).ravel(), np.ravel(program.penalty)])
     wide = sparse.kron(sparse.eye(count), sparse.csc_matrix(bend))
     step = sparse.eye(count - 1, count, k=1) - sparse.eye(count - 1, count)
     order = sparse.kron(step, sparse.eye(q))
-    inside = sparse.block_diag([one @ bend for one in rows])
-    excess = sparse.eye(count * m)
+    owner = sparse.eye(count, format="csr")[np.asarray(program.owner)]
+    spread = sparse.kron(owner, np.ones((m, 1)), format="csr")
+    wide_inside = sparse.kron(spread, np.ones((1, q)), format="csr")
+    inside = wide_inside.multiply(np.tile((rows @ bend).reshape(-1, q), (1, count)))
+    excess = sparse.eye(len(rows) * m)
     at = rows @ centre
     wide_rows, order_rows = count * len(centre), (count - 1) * q
     below = [
-        sparse.hstack([-wide, sparse.csc_matrix((wide_rows, count * m))]),
-        sparse.hstack([-order, sparse.csc_matrix((order_rows, count * m))]),
+        sparse.hstack([-wide, sparse.csc_matrix((wide_rows, len(rows) * m))]),
+        sparse.hstack([-order, sparse.csc_matrix((order_rows, len(rows) * m))]),
         sparse.hstack([-inside, -excess]),
         sparse.hstack([inside, -excess]),
     ]

@@ -155,12 +155,12 @@ def test_an_expiry_that_cannot_be_fitted_is_named_and_the_rest_go_on(chain):
     (first, why), (second, also) = curves.left_out
     assert (first, second) == ("table 0", "0.5 years")
     assert "quotes need" in why or "time to expiry unknown" in why
-    assert "no quote has a time value" in also
+    assert "only 0 usable strikes" in also
     assert repr(curves) == (
         "CurvesByExpiry(41 curves from 2025-03-21 PM to 2025-06-20 PM (40), "
         "2 left out: see `left_out`)"
     )
-    with pytest.raises(KeyError, match="left out: .*no quote has a time value"):
+    with pytest.raises(KeyError, match="left out: only 0 usable"):
         curves[0.5]
     with pytest.raises(KeyError, match="stands for 40 expiries; choose"):
         curves["2025-06-20"]

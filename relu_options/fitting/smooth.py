@@ -134,6 +134,19 @@ def fit_smooth(
     Returns:
         The solution.
     """
+    fit = fit_mids(quotes, smile, smoothing=smoothing, narrowest=narrowest, n=n)
+    return fit_inside(fit) if np.any(quotes.excess(fit.fitted) > 0.0) else fit
+
+
+def fit_mids(
+    quotes: NormalisedQuotes,
+    smile: Smile,
+    *,
+    smoothing: float,
+    narrowest: float,
+    n: int,
+) -> SmoothFit:
+    """Fit the middle of the quotes; see `fit_smooth`."""
     unit = smile.at_the_money
     kinks = kinks_by_distance(
         n, low=smile.low, high=smile.high, narrowest=narrowest * unit
@@ -143,10 +156,7 @@ def fit_smooth(
     second = attempt(quotes, score, unit, smoothing)
     best = min(first, second, key=lambda trial: trial.criterion)
     best = replace(best, steps=first.steps + second.steps)
-    fit = SmoothFit.of(best, solve_mids(best, TOLERANCE))
-    if np.any(quotes.excess(fit.fitted) > 0.0):
-        return _fit_inside(best, fit)
-    return fit
+    return SmoothFit.of(best, solve_mids(best, TOLERANCE))
 
 
 def attempt(
@@ -211,9 +221,9 @@ def solve_mids(trial: Trial, tolerance: float) -> Answer:
     return _answer(*compiled(_mids)(table, numbers))
 
 
-def _fit_inside(trial: Trial, fit: SmoothFit) -> SmoothFit:
+def fit_inside(fit: SmoothFit) -> SmoothFit:
     """Fit with the spreads as elastic bounds: inside every spread if a curve can be."""
-    objective = trial.objective
+    trial, objective = fit.trial, fit.trial.objective
     spread = heavy_tailed(objective)
     numbers = np.array([objective.constant(trial.smoothing), TOLERANCE])
     for size in ROWS:
