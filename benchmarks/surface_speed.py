@@ -35,13 +35,13 @@ from relu_options.fitting.calendar_program import (
     starting_point,
 )
 from relu_options.fitting.compiled import one_thread
-from relu_options.fitting.coupled import fit_apart
+from relu_options.fitting.coupled import coupled_program, fit_apart
+from relu_options.fitting.quotes import normalise, told_smile
 from relu_options.fitting.smooth import NARROWEST
 from relu_options.fitting.surface import prepared_expiries
 from relu_options.market_data import ExpiryQuotes, prepare_quotes
 
 KINKS = 80
-ROWS = 48
 ROUNDS = 5
 DEVIATIONS, STRIKES, TIMES = 10.0, 400, 200
 CUTS = slice(None, -2), slice(1, -1), slice(2, None)
@@ -148,7 +148,7 @@ def clarabel_objective(program: CalendarProgram) -> tuple[float, float, float, i
     wide = sparse.kron(sparse.eye(count), sparse.csc_matrix(bend))
     step = sparse.eye(count - 1, count, k=1) - sparse.eye(count - 1, count)
     order = sparse.kron(step, sparse.eye(q))
-    owner = sparse.eye(count, format="csr")[np.asarray(program.owner)]
+    owner = sparse.csr_matrix(np.eye(count)[np.asarray(program.owner)])
     spread = sparse.kron(owner, np.ones((m, 1)), format="csr")
     wide_inside = sparse.kron(spread, np.ones((1, q)), format="csr")
     inside = wide_inside.multiply(np.tile((rows @ bend).reshape(-1, q), (1, count)))
