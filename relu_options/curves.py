@@ -21,7 +21,7 @@ import pandas as pd
 from jax.core import Tracer
 
 from relu_options import black_scholes
-from relu_options._formulas.elementwise import BUCKETS, Numeric, boolean, restorer
+from relu_options._formulas.elementwise import Numeric, boolean, by_pieces, restorer
 from relu_options.arbitrage import (
     CurveCertificate,
     QuoteArbitrage,
@@ -122,42 +122,53 @@ class PriceCurve:
     expiry: str | None = None
     fit: FitReport | None = field(default=None, repr=False)
 
-    def price(self, strike: Any, is_call: bool = True) -> Numeric:
+    def price(self, strike: Any, is_call: Any = True) -> Numeric:
         """Price of a call, or of a put, in currency paid today."""
-        formula = _call if boolean(is_call, name="is_call") else _put
-        return self._evaluate(formula, strike)
+        return self._evaluate(
+            PriceNetwork.option, strike, boolean(is_call, name="is_call")
+        )
 
     def implied_volatility(self, strike: Any) -> Numeric:
         """Black-Scholes volatility, annualised, 0.2 meaning 20%."""
-        return self._evaluate(_total_volatility, strike) / self.time_to_expiry**0.5
+        exact = strike if isinstance(strike, Tracer) else np.asarray(strike, float)
+        is_call = exact >= self.forward  # out of the money, where prices are exact
+        return black_scholes.implied_volatility(
+            price=self._evaluate(PriceNetwork.option, strike, is_call),
+            forward=self.forward,
+            strike=strike,
+            time_to_expiry=self.time_to_expiry,
+            discount_factor=self._mass,
+            is_call=is_call,
+        )
 
-    def delta(self, strike: Any, is_call: bool = True) -> Numeric:
+    def delta(self, strike: Any, is_call: Any = True) -> Numeric:
         r"""Derivative of the price in the forward, the curve moving with it.
 
         Prices are homogeneous in forward and strike, so that $\partial C / \partial F =
         (C - K \, \partial C / \partial K) / F$.
         """
-        call = self._evaluate(_delta, strike)
-        return call if boolean(is_call, name="is_call") else call - self.discount_factor
+        above = self._evaluate(PriceNetwork.survival, strike)
+        call = (self.price(strike) + _factor(strike) * above) / self.forward
+        return call - self._where_put(is_call)
 
-    def strike_delta(self, strike: Any, is_call: bool = True) -> Numeric:
+    def strike_delta(self, strike: Any, is_call: Any = True) -> Numeric:
         """Derivative of the price in the strike."""
-        slope = self._evaluate(_strike_delta, strike)
-        return (
-            slope if boolean(is_call, name="is_call") else slope + self.discount_factor
-        )
+        call = -self._evaluate(PriceNetwork.survival, strike)
+        return call + self._where_put(is_call)
 
     def gamma(self, strike: Any) -> Numeric:
         """Second derivative of the price in the forward, the curve moving with it."""
-        return self._evaluate(_gamma, strike)
+        curvature = self._evaluate(PriceNetwork.second_derivative, strike)
+        return (_factor(strike) / self.forward) ** 2 * curvature
 
     def density(self, strike: Any) -> Numeric:
         """Risk-neutral density of the underlying at expiry."""
-        return self._evaluate(_density, strike)
+        return self._evaluate(PriceNetwork.second_derivative, strike) / self._mass
 
     def distribution(self, strike: Any) -> Numeric:
         """Risk-neutral probability of finishing at or below `strike`."""
-        return self._evaluate(_distribution, strike)
+        below = self._evaluate(PriceNetwork.cumulative, strike)
+        return below / (below + self._evaluate(PriceNetwork.survival, strike))
 
     def quantile(self, probability: Any) -> Numeric:
         """The least strike at or below which the underlying finishes so probably.
@@ -179,7 +190,7 @@ class PriceCurve:
         tail: Any = tail_of(probability)
         if isinstance(tail, np.ndarray):
             tail = restorer((probability,), tail.shape)(tail.reshape(-1))
-        return self._evaluate(_quantile, tail)
+        return self._evaluate(quantile_of_tail, tail)
 
     def moments(self) -> pd.Series:
         """Mean, variance, skewness and kurtosis of the underlying at expiry."""
@@ -453,22 +464,27 @@ class PriceCurve:
         strikes = "-".join(f"{one:.10g}" for one in self.quote_arbitrage.family_strikes)
         return f"{text} (arbitrage: {self.quote_arbitrage.family} {strikes})"
 
-    def _evaluate(self, formula: Callable, argument: Any) -> Numeric:
-        """Apply `formula(network, forward, x)` to numbers, arrays or a Series."""
-        if any(isinstance(one, Tracer) for one in (argument, *jax.tree.leaves(self))):
-            return formula(self.network, self.forward, jnp.asarray(argument))
-        array = np.asarray(argument, float)
-        restore = restorer((argument,), array.shape)
-        flat = array.reshape(-1)
-        pieces = []
-        for first in range(0, max(flat.size, 1), CHUNK):
-            piece = flat[first : first + CHUNK]
-            length = next(bucket for bucket in BUCKETS if bucket >= piece.size)
-            padded = np.full(length, self.forward)
-            padded[: piece.size] = piece
-            result = _compiled(formula, self.network, self.forward, padded)
-            pieces.append(np.asarray(result)[: piece.size])
-        return restore(np.concatenate(pieces))
+    @property
+    def _mass(self) -> Any:
+        mass = self.network.mass
+        return mass if isinstance(mass, Tracer) else float(mass)
+
+    def _where_put(self, is_call: Any) -> Any:
+        """The discount factor where it is a put, which calls have not."""
+        calls = boolean(is_call, name="is_call")
+        if isinstance(calls, bool):
+            return 0.0 if calls else self.discount_factor
+        return self.discount_factor * (1.0 - calls)
+
+    def _evaluate(self, formula: Callable, argument: Any, *others: Any) -> Numeric:
+        """Apply `formula(network, argument, *others)` to anything that broadcasts."""
+        given = (argument, *others)
+        if any(isinstance(one, Tracer) for one in (*given, *jax.tree.leaves(self))):
+            return formula(self.network, jnp.asarray(argument), *others)
+        arrays = np.broadcast_arrays(np.asarray(argument, float), *others)
+        restore = restorer(given, arrays[0].shape)
+        compiled = partial(_compiled, formula, self.network)
+        return restore(by_pieces(compiled, *(one.reshape(-1) for one in arrays)))
 
 
 def judged(
@@ -573,52 +589,17 @@ def read_document(source: str | Path, format_name: str, what: str) -> dict[str, 
     return values
 
 
-CHUNK = 4096  # strikes at a time: each meets every kink
+def _factor(strike: Any) -> Any:
+    """Strikes as what their results are multiplied by: numbers stay numbers."""
+    if isinstance(strike, jax.Array | pd.Series):
+        return strike
+    array = np.asarray(strike, float)
+    return array if array.ndim else array.item()
 
 
 @partial(jax.jit, static_argnums=0)
-def _compiled(formula, network, forward, argument):
-    return formula(network, forward, argument)
-
-
-def _call(network, forward, strike):
-    return network(strike)
-
-
-def _put(network, forward, strike):
-    return network.put(strike)
-
-
-def _total_volatility(network, forward, strike):
-    is_call = strike >= forward
-    price = jnp.where(is_call, network(strike), network.put(strike))
-    return black_scholes.implied_total_volatility(
-        price / network.mass, forward, strike, is_call
-    )
-
-
-def _delta(network, forward, strike):
-    return (network(strike) + strike * network.survival(strike)) / forward
-
-
-def _strike_delta(network, forward, strike):
-    return network.derivative(strike)
-
-
-def _gamma(network, forward, strike):
-    return (strike / forward) ** 2 * network.second_derivative(strike)
-
-
-def _density(network, forward, strike):
-    return network.second_derivative(strike) / network.mass
-
-
-def _distribution(network, forward, strike):
-    return network.distribution(strike)
-
-
-def _quantile(network, forward, tail):
-    return quantile_of_tail(network, tail)
+def _compiled(formula, network, *arguments):
+    return formula(network, *arguments)
 
 
 _moments = jax.jit(PriceNetwork.moments)

@@ -302,6 +302,10 @@ class PriceNetwork:
         """Price of a put at `strike`, with the digits that parity would lose."""
         return self._hidden(strike, False) @ self.weights
 
+    def option(self, strike: ArrayLike, is_call: ArrayLike) -> jax.Array:
+        """Price of a call where `is_call`, else of a put; both of one shape."""
+        return self._hidden(strike, jnp.asarray(is_call)[..., None]) @ self.weights
+
     def derivative(self, strike: ArrayLike) -> jax.Array:
         """Derivative of the call price in the strike: minus `survival`.
 
@@ -495,7 +499,7 @@ class PriceNetwork:
     def __sub__(self, other: PriceNetwork) -> PriceNetwork:
         return self + -1.0 * other
 
-    def _hidden(self, strike: ArrayLike, is_call: bool) -> jax.Array:
+    def _hidden(self, strike: ArrayLike, is_call: ArrayLike) -> jax.Array:
         """Kernel prices, of shape `strike.shape + (n,)`."""
         strike = jnp.asarray(strike, float)[..., None]
         kernel = kernel_price(self.kernel)
@@ -589,18 +593,11 @@ def quantile_of_tail(network: PriceNetwork, tail: ArrayLike) -> jax.Array:
         size = logsumexp(logs + log_normal_distribution(sign * deviations), axis=-1)
         return jnp.where(lower, half + tail - size, size - half + tail)
 
-    def halve(_, bracket):
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        less = lack(back(middle)) > 0.0
-        return jnp.where(less, middle, low), jnp.where(less, high, middle)
-
     inner = held & ((network.kinks > 0.0) | (network.kernel == "bachelier"))
     low = jnp.min(jnp.where(inner, network.scaled_states(-FARTHEST), jnp.inf))
     high = jnp.max(jnp.where(inner, network.scaled_states(FARTHEST), -jnp.inf))
     room = 1e-12 * (1.0 + jnp.abs(jnp.stack([low, high])))
     ends = jnp.full(tail.shape, low - room[0]), jnp.full(tail.shape, high + room[1])
-    above = back(jax.lax.fori_loop(0, HALVINGS, halve, ends)[1])
     # An atom is the answer if what is at or below it lacks no more than rounding took
     # from both: of probabilities near one a part of one, whatever is left above.
     terms = ROUNDINGS * (1.0 + jnp.log(jnp.maximum(jnp.sum(held), 1)))
@@ -609,21 +606,36 @@ def quantile_of_tail(network: PriceNetwork, tail: ArrayLike) -> jax.Array:
     sharp = held & (network.bandwidths == 0.0)
     atoms = jnp.sort(jnp.where(sharp, network.kinks, jnp.inf))
     atoms = jnp.append(atoms, jnp.inf)  # below which there is everything
+    searched = HALVINGS + len(atoms).bit_length()
 
-    def search(_, places):
-        first, last = places
-        middle = (first + last) // 2
-        less = lack(atoms[middle]) > rounding
-        return jnp.where(less, middle + 1, first), jnp.where(less, last, middle)
+    def ask(step, state):
+        """Halve the bracket, then that of atoms, and ask for the lower end at last.
+
+        One loop, since what is in a loop is compiled once.
+        """
+        low, high, first, last, _ = state
+        middle, place = 0.5 * (low + high), (first + last) // 2
+        halving, searching = step < HALVINGS, (step >= HALVINGS) & (step < searched)
+        strike = back(jnp.where(halving, middle, ends[0]))
+        missing = lack(jnp.where(searching, atoms[place], strike))
+        less = missing > jnp.where(searching, rounding, 0.0)
+        return (
+            jnp.where(halving & less, middle, low),
+            jnp.where(halving & ~less, middle, high),
+            jnp.where(searching & less, place + 1, first),
+            jnp.where(searching & ~less, place, last),
+            less,
+        )
 
     places = jnp.zeros(tail.shape, int), jnp.full(tail.shape, len(atoms) - 1)
-    steps = len(atoms).bit_length()
-    atom = atoms[jax.lax.fori_loop(0, steps, search, places)[1]]
+    state = *ends, *places, jnp.zeros(tail.shape, bool)
+    _, high, _, place, above_end = jax.lax.fori_loop(0, searched + 1, ask, state)
+    above, atom = back(high), atoms[place]
     reached = atom <= above + EXPONENTIAL_ROUNDING * jnp.abs(above)
     value = jnp.where(reached, atom, above)
     least = jnp.min(jnp.where(held, network.states(-jnp.inf), jnp.inf))
     most = jnp.max(jnp.where(held, network.states(jnp.inf), -jnp.inf))
-    value = jnp.where((tail == -jnp.inf) | ~(lack(back(ends[0])) > 0.0), least, value)
+    value = jnp.where((tail == -jnp.inf) | ~above_end, least, value)
     value = jnp.where(tail == jnp.inf, most, value)
     valid = ~jnp.isnan(tail) & ~jnp.any(network.weights < 0.0)
     return _with_derivative(network, tail, jnp.where(valid, value, jnp.nan))

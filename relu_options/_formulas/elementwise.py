@@ -32,6 +32,9 @@ Numeric: TypeAlias = Any
 BUCKETS = (16, 64, 256, 1024, 4096, 16384, 65536)
 """Lengths that arrays are padded to; longer ones go piece by piece."""
 
+PIECES = (16, 256)
+"""Lengths of pieces of what meets every kink of a network: see `by_pieces`."""
+
 _WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}
 
 
@@ -264,6 +267,31 @@ def _evaluate(
         for whole, part in zip(_parts(output), _parts(result), strict=True):
             whole[start : start + count] = part[:count]
     return output
+
+
+def by_pieces(function: Callable[..., Any], *columns: np.ndarray) -> np.ndarray:
+    """Results of a function that compiles for each length, of columns of any length.
+
+    Args:
+        function: Of arrays of one of the lengths `PIECES`, which it returns one of.
+        columns: Arrays of one length; a piece is filled up with their last row.
+
+    Returns:
+        Its results, of that length.
+
+    Examples:
+        >>> print(by_pieces(np.add, np.arange(3.0), np.ones(3)))
+        [1. 2. 3.]
+    """
+    size = len(columns[0])
+    if not size:
+        return np.empty(0)
+    length = next((length for length in PIECES if length >= size), PIECES[-1])
+    results = []
+    for start in range(0, size, length):
+        rows = np.minimum(np.arange(start, start + length), size - 1)
+        results.append(np.asarray(function(*(column[rows] for column in columns))))
+    return np.concatenate(results)[:size]
 
 
 class _Tables(threading.local):
