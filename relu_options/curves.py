@@ -208,19 +208,19 @@ class PriceCurve:
         Returns:
             The expectation, in currency paid at expiry.
         """
-        from relu_options.networks import price_from_strikes
         from relu_options.payoffs import Payoff
 
         if isinstance(payoff, Payoff):
             payoff = payoff.to_network()
+        masses = np.asarray(self.network.weights) / self.discount_factor
         if isinstance(payoff, ReLUNetwork):
-            return (
-                float(price_from_strikes(payoff, self.network)) / self.discount_factor
-            )
+            mean = masses @ np.asarray(self.network.kinks)
+            calls = self.price(np.asarray(payoff.kinks)) @ np.asarray(payoff.weights)
+            linear = payoff.intercept * masses.sum() + payoff.slope * mean
+            return float(linear + calls / self.discount_factor)
         require_payoff(payoff)
         nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
         values = np.asarray(payoff(np.asarray(self.network.states(nodes)).T))
-        masses = np.asarray(self.network.weights) / self.discount_factor
         return float(masses @ (values @ (weights / weights.sum())))
 
     def sample(self, key: jax.Array | int, n: int) -> np.ndarray:
@@ -483,6 +483,8 @@ class PriceCurve:
             return formula(self.network, jnp.asarray(argument), *others)
         arrays = np.broadcast_arrays(np.asarray(argument, float), *others)
         restore = restorer(given, arrays[0].shape)
+        if not arrays[0].size:
+            return restore(np.empty(0))
         compiled = partial(_compiled, formula, self.network)
         return restore(by_pieces(compiled, *(one.reshape(-1) for one in arrays)))
 

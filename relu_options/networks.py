@@ -578,7 +578,12 @@ def quantile_of_tail(network: PriceNetwork, tail: ArrayLike) -> jax.Array:
         >>> print(quantile_of_tail(atoms, tail_of(np.array([0.5, 0.51]))))
         [ 80. 120.]
     """
-    tail = jnp.asarray(tail, float)
+    return _quantile(network, jnp.asarray(tail, float))
+
+
+@jax.custom_jvp
+def _quantile(network: PriceNetwork, tail: jax.Array) -> jax.Array:
+    """The quantile by bisection, of `tail` of any shape."""
     back = SCALES[network.kernel][1]
     held = network.weights > 0.0
     logs = jnp.where(held, jnp.log(jnp.where(held, network.weights, 1.0)), -jnp.inf)
@@ -638,21 +643,24 @@ def quantile_of_tail(network: PriceNetwork, tail: ArrayLike) -> jax.Array:
     value = jnp.where((tail == -jnp.inf) | ~above_end, least, value)
     value = jnp.where(tail == jnp.inf, most, value)
     valid = ~jnp.isnan(tail) & ~jnp.any(network.weights < 0.0)
-    return _with_derivative(network, tail, jnp.where(valid, value, jnp.nan))
+    return jnp.where(valid, value, jnp.nan)
 
 
-def _with_derivative(
-    network: PriceNetwork, tail: jax.Array, value: jax.Array
-) -> jax.Array:
-    """A quantile with the derivatives of the inverse, which bisection does not have."""
-    value = jax.lax.stop_gradient(value)
-    size = 0.5 * jnp.exp(-jnp.abs(tail))
-    missing = jnp.where(tail <= 0.0, size, 1.0 - size)
-    missing = missing - network.cumulative(value) / network.mass
-    height = jax.lax.stop_gradient(network.second_derivative(value) / network.mass)
+@_quantile.defjvp
+def _(primals, tangents):
+    """The derivative of the inverse, which bisection does not have."""
+    network, tail = primals
+    value = _quantile(network, tail)
+
+    def missing(network, tail):
+        size = 0.5 * jnp.exp(-jnp.abs(tail))
+        probability = jnp.where(tail <= 0.0, size, 1.0 - size)
+        return probability - network.cumulative(value) / network.mass
+
+    _, change = jax.jvp(missing, primals, tangents)
+    height = network.second_derivative(value) / network.mass
     known = jnp.isfinite(value) & (height > 0.0) & jnp.isfinite(height)
-    step = (missing - jax.lax.stop_gradient(missing)) / jnp.where(known, height, 1.0)
-    return value + jnp.where(known, step, 0.0)
+    return value, jnp.where(known, change / jnp.where(known, height, 1.0), 0.0)
 
 
 def kernel_price(kernel: Kernel) -> Callable[..., jax.Array]:

@@ -32,10 +32,12 @@ is multiplied by an independent lognormal factor, which widens every hidden unit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from relu_options import black_scholes
 from relu_options.networks import PriceNetwork
@@ -56,8 +58,8 @@ class Marginal(PriceNetwork):
 
     Examples:
         >>> marginal = Marginal(jnp.ones(1), jnp.ones(1), jnp.array([0.2]))
-        >>> print(f"{total_volatility(marginal, 1.1):.6f}")
-        0.200000
+        >>> print(f"{time_value(marginal, jnp.array(1.0)):.4f}")
+        0.0797
     """
 
     tie: ClassVar[float] = 5e-16
@@ -171,7 +173,7 @@ Law = SurfaceLaw | LognormalLaw
 
 
 def law_of(
-    kinks: jax.Array, bandwidths: jax.Array, weights: jax.Array, times: jax.Array
+    kinks: ArrayLike, bandwidths: ArrayLike, weights: ArrayLike, times: ArrayLike
 ) -> SurfaceLaw:
     """Put the single hidden unit before the expiries, whose weights are `(N, n)`.
 
@@ -192,28 +194,43 @@ def law_of(
         >>> print(law.at(0.5).weights.round(3))
         [0.143 0.714 0.143]
     """
-    inner = kinks[1:-1]
-    skeleton = black_scholes.implied_total_volatility(
-        time_values(weights, kinks), 1.0, inner, inner >= 1.0
+    # By NumPy, and formulas that others compile too: this as a whole takes seconds.
+    kinks, bandwidths, weights, times = map(
+        np.asarray, (kinks, bandwidths, weights, times)
     )
-    variance = jnp.where(skeleton > 0.0, skeleton, 0.0) ** 2
+    variance = _total_variance(_compiled_time_values(weights, kinks), kinks[1:-1])
     early = EARLY * variance[0]
-    single = jnp.where(kinks == 1.0, 1.0, 0.0)
-    rows = jnp.stack([single, _skeleton_weights(kinks, early)])
-    rows = jnp.concatenate([rows, weights])
-    totals = jax.vmap(lambda row: _at_the_money(kinks, row, bandwidths))(rows) ** 2
+    single = np.where(kinks == 1.0, 1.0, 0.0)
+    rows = np.stack([single, _compiled_skeleton_weights(kinks, early), *weights])
+    units = black_scholes.price(
+        forward=kinks, strike=1.0, time_to_expiry=1.0, volatility=bandwidths
+    )
+    totals = _total_variance(rows @ units, 1.0)
     # A first law that is the single unit itself leaves nothing to go through.
-    shares = totals[:2] / jnp.where(totals[2] > 0.0, totals[2], 1.0)
-    second = jnp.minimum(jnp.maximum(shares[1], shares[0] + APART), 1.0 - APART)
-    first = jnp.minimum(shares[0], second - APART)
-    return SurfaceLaw(
+    shares = totals[:2] / (totals[2] if totals[2] > 0.0 else 1.0)
+    second = np.minimum(np.maximum(shares[1], shares[0] + APART), 1.0 - APART)
+    first = np.minimum(shares[0], second - APART)
+    parts: list[Any] = [
         kinks,
         bandwidths,
         rows,
-        jnp.concatenate([times[0] * jnp.stack([first, second]), times]),
-        jnp.concatenate([jnp.stack([jnp.zeros_like(early), early]), variance]),
+        np.concatenate([times[0] * np.stack([first, second]), times]),
+        np.stack([np.zeros_like(early), early, *variance]),
         totals,
+    ]
+    return SurfaceLaw(*parts)
+
+
+def _total_variance(time_value: Any, moneyness: Any) -> np.ndarray:
+    """Total variances of the options out of the money; zero where there is none."""
+    volatility = black_scholes.implied_volatility(
+        price=np.asarray(time_value),
+        forward=1.0,
+        strike=moneyness,
+        time_to_expiry=1.0,
+        is_call=np.asarray(moneyness >= 1.0),
     )
+    return np.where(volatility > 0.0, volatility, 0.0) ** 2
 
 
 def time_values(weights: jax.Array, kinks: jax.Array) -> jax.Array:
@@ -225,13 +242,6 @@ def time_values(weights: jax.Array, kinks: jax.Array) -> jax.Array:
     puts = jnp.maximum(kinks[1:-1, None] - kinks, 0.0)
     hinges = jnp.where(kinks[1:-1, None] >= 1.0, calls, puts)
     return jnp.einsum("...j,kj->...k", weights, hinges)
-
-
-def _at_the_money(
-    kinks: jax.Array, weights: jax.Array, bandwidths: jax.Array
-) -> jax.Array:
-    """Total volatility at the forward."""
-    return total_volatility(Marginal(kinks, weights, bandwidths), 1.0)
 
 
 def _at_the_money_price(total_variance: jax.Array) -> jax.Array:
@@ -257,12 +267,19 @@ def _skeleton_weights(kinks: jax.Array, variance: jax.Array) -> jax.Array:
     value = jnp.concatenate([jnp.zeros(1), value, jnp.zeros(1)])
     above = kinks[:-1] >= 1.0
     at_one = jnp.where(kinks == 1.0, 1.0, 0.0)
-    sides = at_one + _changes(_convex_slopes(kinks, value, above), 0.0)
-    together = _convex_slopes(
-        kinks, value + jnp.maximum(1.0 - kinks, 0.0), jnp.zeros_like(above)
+    # Both at once, since each scan takes its time to compile.
+    apart, together = jax.vmap(_convex_slopes, (None, 0, 0))(
+        kinks,
+        jnp.stack([value, value + jnp.maximum(1.0 - kinks, 0.0)]),
+        jnp.stack([above, jnp.zeros_like(above)]),
     )
+    sides = at_one + _changes(apart, 0.0)
     fit = at_one @ sides >= 0.0
     return jnp.maximum(jnp.where(fit, sides, _changes(together, -1.0)), 0.0)
+
+
+_compiled_time_values = jax.jit(time_values)
+_compiled_skeleton_weights = jax.jit(_skeleton_weights)
 
 
 def _changes(slopes: jax.Array, first: float) -> jax.Array:
@@ -297,15 +314,6 @@ def time_value(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
         marginal.kinks, moneyness, marginal.bandwidths, moneyness >= 1.0
     )
     return hidden @ marginal.weights
-
-
-def total_volatility(marginal: Marginal, moneyness: jax.Array | float) -> jax.Array:
-    """Total Black-Scholes volatility at one strike over the forward."""
-    moneyness = jnp.asarray(moneyness)
-    price = time_value(marginal, moneyness)
-    return black_scholes.implied_total_volatility(
-        price, 1.0, moneyness, moneyness >= 1.0
-    )
 
 
 def time_derivative(

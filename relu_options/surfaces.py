@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from relu_options import black_scholes, surface_law
-from relu_options._formulas.elementwise import BUCKETS, Numeric, boolean, restorer
+from relu_options._formulas.elementwise import Numeric, boolean, by_pieces, restorer
 from relu_options.arbitrage.surface_certificate import (
     SurfaceCertificate,
     certify_surface,
@@ -61,7 +61,6 @@ ARRAYS = (
     "forwards",
     "discount_factors",
 )
-CHUNK = 4096  # points at a time: each meets every kink
 EXPIRIES = (1, 4, 12, 24, 40, 64, 128)  # padded numbers of them
 TIMES = 16  # laws at a time: in each, every kink meets every other
 
@@ -160,8 +159,21 @@ class Surface:
 
     def implied_volatility(self, strike: Any, time: Any) -> Numeric:
         """Black-Scholes volatility, annualised, 0.2 meaning 20%."""
-        *_, total = self._evaluate(surface_law.total_volatility, strike, time)
-        return self._restored((strike, time), total / np.sqrt(self._years(time)))
+        return self._restored((strike, time), self._volatility(strike, time))
+
+    def _volatility(self, strike: Any, time: Any) -> np.ndarray:
+        """Volatility of the price of the option out of the money."""
+        forward, _, value = self._evaluate(surface_law.time_value, strike, time)
+        moneyness = np.asarray(strike, float) / forward
+        return np.asarray(
+            black_scholes.implied_volatility(
+                price=value,
+                forward=1.0,
+                strike=moneyness,
+                time_to_expiry=self._years(time),
+                is_call=moneyness >= 1.0,
+            )
+        )
 
     def delta(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
         r"""Derivative of the price in the forward, the surface moving with it.
@@ -190,13 +202,13 @@ class Surface:
 
     def vega(self, strike: Any, time: Any) -> Numeric:
         """Derivative of the price in its own implied volatility."""
-        forward, discount, total = self._evaluate(
-            surface_law.total_volatility, strike, time
-        )
+        forward = np.asarray(self.forward(time), float)
+        discount = np.asarray(self.discount_factor(time), float)
+        root = np.sqrt(self._years(time))
+        total = self._volatility(strike, time) * root
         moneyness = np.asarray(strike, float) / forward
         deviation = 0.5 * total - np.log(moneyness) / total
         height = np.exp(-0.5 * deviation**2) / np.sqrt(2.0 * np.pi)
-        root = np.sqrt(self._years(time))
         return self._restored((strike, time), discount * forward * height * root)
 
     def theta(self, strike: Any, time: Any, is_call: Any = True) -> Numeric:
@@ -303,12 +315,11 @@ class Surface:
         forward, discount = self.forward(years), self.discount_factor(years)
         at = np.flatnonzero(self.times == years)
         label = self.expiries[at[0]] if at.size and self.expiries else None
-        marginal = jax.tree.map(
-            lambda part: part[0], _marginals(self.law, _padded(years[None], 1.0))
+        (law,) = self._laws(years[None], moving=False)
+        kinks, weights, bandwidths = (
+            jnp.asarray(part[0]) for part in (law.kinks, law.weights, law.bandwidths)
         )
-        network = PriceNetwork(
-            marginal.kinks * forward, marginal.weights * discount, marginal.bandwidths
-        )
+        network = PriceNetwork(kinks * forward, weights * discount, bandwidths)
         fit = self._curve_fit(int(at[0])) if at.size else None
         if fit is not None and label is not None:
             label = label.partition(" ")[0]  # the quotes know how they settle
@@ -480,16 +491,22 @@ class Surface:
         discount = np.asarray(self.discount_factor(years))
         moneyness = np.asarray(strike, float) / forward
         moneyness, years = np.broadcast_arrays(moneyness, years)
-        shape, flat, late = moneyness.shape, moneyness.reshape(-1), years.reshape(-1)
-        times, place = np.unique(late, return_inverse=True)
-        laws = (_moving if moving else _marginals)(self.law, _padded(times, 1.0))
-        pieces = []
-        for start in range(0, max(flat.size, 1), CHUNK):
-            points = flat[start : start + CHUNK]
-            where = _padded(place[start : start + CHUNK], 0)
-            result = _compiled(formula, laws, where, _padded(points, 1.0))
-            pieces.append(np.asarray(result)[: points.size])
-        return forward, discount, np.concatenate(pieces).reshape(shape)
+        if not moneyness.size:
+            return forward, discount, np.empty(moneyness.shape)
+        times, place = np.unique(years.reshape(-1), return_inverse=True)
+        laws = self._laws(times, moving)
+
+        def compiled(place: np.ndarray, moneyness: np.ndarray) -> jax.Array:
+            points = jax.tree.map(lambda part: part[place], laws)
+            return _compiled(formula, points, moneyness)
+
+        values = by_pieces(compiled, place, moneyness.reshape(-1))
+        return forward, discount, values.reshape(moneyness.shape)
+
+    def _laws(self, times: np.ndarray, moving: bool) -> tuple[Marginal, ...]:
+        """The law at each time; with `moving`, its derivative in time besides."""
+        laws = partial(_moving if moving else _marginals, self.law)
+        return by_pieces(laws, times, lengths=(TIMES,))
 
 
 def _is_named(time: Any) -> bool:
@@ -523,17 +540,10 @@ def _checked_spot(spot: float | None) -> float | None:
     return None if spot is None else float(spot)
 
 
-def _padded(values: np.ndarray, filling: float) -> np.ndarray:
-    """Values filled up to the next of a few lengths, so that few are compiled."""
-    length = next((one for one in BUCKETS if one >= values.size), values.size)
-    missing = length - values.size
-    return np.concatenate([values, np.full(missing, filling, values.dtype)])
-
-
 @jax.jit
-def _marginals(law: Law, times: jax.Array) -> Marginal:
+def _marginals(law: Law, times: jax.Array) -> tuple[Marginal]:
     """The law at every time, with a leading axis."""
-    return jax.lax.map(law.at, times, batch_size=TIMES)
+    return (jax.vmap(law.at)(times),)
 
 
 @jax.jit
@@ -543,18 +553,13 @@ def _moving(law: Law, times: jax.Array) -> tuple[Marginal, Marginal]:
     def one(time):
         return jax.jvp(law.at, (time,), (jnp.ones_like(time),))
 
-    return jax.lax.map(one, times, batch_size=TIMES)
+    return jax.vmap(one)(times)
 
 
 @partial(jax.jit, static_argnums=0)
-def _compiled(formula, laws, place, moneyness):
-    """A formula at every moneyness, each under the law at its place."""
-    laws = laws if isinstance(laws, tuple) else (laws,)
-
-    def one(place, moneyness):
-        return formula(*jax.tree.map(lambda part: part[place], laws), moneyness)
-
-    return jax.vmap(one)(place, moneyness)
+def _compiled(formula, laws, moneyness):
+    """A formula at every moneyness, each under its own law."""
+    return jax.vmap(formula)(*laws, moneyness)
 
 
 def _log_variance(marginal: Marginal, moneyness: jax.Array) -> jax.Array:
@@ -656,7 +661,15 @@ class PriceSurface(Surface):
         missing = next((one for one in EXPIRIES if one >= count), count) - count
         weights = np.concatenate([self.weights, self.weights[-1:].repeat(missing, 0)])
         times = np.concatenate([self.times, np.full(missing, np.inf)])
-        return _law_of(self.kinks, self.bandwidths, weights, times)
+        return law_of(self.kinks, self.bandwidths, weights, times)
+
+    def _laws(self, times: np.ndarray, moving: bool) -> tuple[Marginal, ...]:
+        """At expiries the surface's own: nothing is compiled to judge its quotes."""
+        if moving or not np.isin(times, self.times).all():
+            return super()._laws(times, moving)
+        weights = self.weights[np.searchsorted(self.times, times)]
+        parts: Any = np.broadcast_arrays(self.kinks, weights, self.bandwidths)
+        return (Marginal(*parts),)
 
     @cached_property
     def certificate(self) -> SurfaceCertificate:
@@ -856,11 +869,6 @@ class PriceSurface(Surface):
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """What a notebook shows: all that is known of the fit."""
         printer.text(str(self))
-
-
-@jax.jit
-def _law_of(kinks, bandwidths, weights, times):
-    return law_of(kinks, bandwidths, weights, times)
 
 
 @dataclass(frozen=True, eq=False)

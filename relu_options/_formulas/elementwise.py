@@ -269,29 +269,36 @@ def _evaluate(
     return output
 
 
-def by_pieces(function: Callable[..., Any], *columns: np.ndarray) -> np.ndarray:
+def by_pieces(
+    function: Callable[..., Any],
+    *columns: np.ndarray,
+    lengths: tuple[int, ...] = PIECES,
+) -> Any:
     """Results of a function that compiles for each length, of columns of any length.
 
     Args:
-        function: Of arrays of one of the lengths `PIECES`, which it returns one of.
+        function: Of arrays of one of the lengths; it returns arrays with such an axis
+            first, or a pytree of them.
         columns: Arrays of one length; a piece is filled up with their last row.
+        lengths: Of pieces, increasing.
 
     Returns:
-        Its results, of that length.
+        Its results, as NumPy arrays of the columns' length.
+
+    Raises:
+        ValueError: If the columns are empty: the shape of the results is not known.
 
     Examples:
         >>> print(by_pieces(np.add, np.arange(3.0), np.ones(3)))
         [1. 2. 3.]
     """
     size = len(columns[0])
-    if not size:
-        return np.empty(0)
-    length = next((length for length in PIECES if length >= size), PIECES[-1])
+    length = next((length for length in lengths if length >= size), lengths[-1])
     results = []
     for start in range(0, size, length):
         rows = np.minimum(np.arange(start, start + length), size - 1)
-        results.append(np.asarray(function(*(column[rows] for column in columns))))
-    return np.concatenate(results)[:size]
+        results.append(function(*(column[rows] for column in columns)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:size], *results)
 
 
 class _Tables(threading.local):
