@@ -72,6 +72,21 @@ def keep_compiled() -> None:
             _hand_over(folder, writable)
 
 
+def is_kept() -> bool:
+    """Whether other processes find what this one compiles.
+
+    Examples:
+        >>> is_kept() in (True, False)
+        True
+    """
+    values = jax.config.values
+    return (
+        bool(values["jax_compilation_cache_dir"])
+        and values["jax_enable_compilation_cache"]
+        and values["jax_persistent_cache_min_compile_time_secs"] < float("inf")
+    )
+
+
 def cache_folder() -> Path:
     """Where the user's system keeps what can be made again.
 

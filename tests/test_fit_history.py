@@ -244,6 +244,35 @@ def test_chains_are_sent_a_few_at_a_time(history, folder, tmp_path, monkeypatch)
     assert ahead.max() <= 1 + 2  # one is read to learn the underlying
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_workers_wait_for_what_one_process_compiles(history, kept, monkeypatch):
+    """Unless they would not find it."""
+    fits = []
+
+    class Recording(LazyExecutor):
+        def submit(self, function, /, *args, **kwargs):
+            fits.append(("sent", args[0].date) if args else "started")
+            future = Future()
+            future.set_running_or_notify_cancel()
+            future.set_result(fitting.Outcome(args[0].date, True, "{}") if args else 0)
+            return future
+
+    def fit_here(stored, options):
+        fits.append(("here", stored.date))
+        return fitting.Outcome(stored.date, True, "{}")
+
+    monkeypatch.setattr(fitting, "processes", lambda jobs: Recording())
+    monkeypatch.setattr(fitting, "is_kept", lambda: kept)
+    monkeypatch.setattr(fitting, "fit_stored", fit_here)
+    fit_history(history, n_jobs=2)
+    first, *others = history.dates
+    sent = [("sent", date) for date in others]
+    if kept:
+        assert fits == ["started", "started", ("here", first), *sent]
+    else:
+        assert fits == [("sent", first), *sent]
+
+
 def test_a_worker_needs_bytes_alone(history, folder):
     stored = history.stored("2025-01-10")
     options = {"smoothing": "auto", "narrowest": fitting.NARROWEST, **OPTIONS}

@@ -23,6 +23,7 @@ from concurrent.futures import (
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -30,6 +31,7 @@ import numpy as np
 import pandas as pd
 
 import relu_options
+from relu_options.compilation_cache import is_kept
 from relu_options.errors import FitError
 from relu_options.files import check_seal, sealed_json, sole_writer
 from relu_options.fitting.compiled import one_thread
@@ -82,8 +84,8 @@ def fit_history(
         n_jobs: Without an executor, how many processes to start, each of one thread; -1
             for one a core. With one, this process fits. A script that asks for more
             keeps its own work under `if __name__ == "__main__":`, since each process
-            imports it. Each compiles for itself at first, unless the environment has a
-            `JAX_COMPILATION_CACHE_DIR` to keep what was compiled.
+            imports it. The first date is fitted here, so that one process compiles,
+            with all cores, what the others then find on disk.
         output: A folder to write to, one file a date. Dates that it has from the same
             chain are not fitted again: a run that was killed is simply started again.
             Those whose file is damaged are, with a warning that names it. Without it
@@ -129,8 +131,6 @@ def fit_history(
     with ExitStack() as stack:
         stack.enter_context(one_thread())
         bar = stack.enter_context(progress_bar("surfaces", len(chosen), progress))
-        if executor is None and jobs > 1:
-            executor = stack.enter_context(processes(jobs))
 
         def tasks() -> Iterator[StoredChain]:
             for stored in map(history.stored, chosen):
@@ -140,7 +140,9 @@ def fit_history(
                 else:
                     yield stored
 
-        run = _in_turn if executor is None else partial(_in_parallel, executor)
+        run = _in_turn if jobs == 1 else partial(_in_processes, jobs)
+        if executor is not None:
+            run = partial(_in_parallel, executor)
         outcomes = stack.enter_context(closing(run(tasks(), asdict(options))))
         try:
             for outcome in outcomes:
@@ -439,6 +441,23 @@ def _in_turn(
     """Fit in this process."""
     for stored in tasks:
         yield fit_stored(stored, options)
+
+
+def _in_processes(
+    jobs: int, tasks: Iterable[StoredChain], options: Mapping[str, Any]
+) -> Generator[Outcome]:
+    """Fit with processes, once this one has compiled what they need."""
+    with processes(jobs) as executor:
+        waiting = iter(tasks)
+        if is_kept():
+            for _ in range(jobs):  # they import in the meantime
+                executor.submit(_start)
+            yield from _in_turn(islice(waiting, 1), options)
+        yield from _in_parallel(executor, waiting, options)
+
+
+def _start() -> None:
+    """Nothing: whoever is asked for it has imported this file."""
 
 
 def _in_parallel(
