@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-
 import relu_options as ro
 from relu_options.backtest import command as backtesting
 from relu_options.errors import (
@@ -276,13 +273,21 @@ def _fit(options: argparse.Namespace) -> None:
     print(f"volatility error {error:.2f} bp (least possible {least:.2f} bp)")
     print(f"certificate      {curve.certificate}")
     picture = Path(options.output).with_suffix(".png")
-    mpl.use("Agg")
-    figure, axes = plt.subplots(figsize=(8, 5))
+    figure, axes = _canvas(figsize=(8, 5))
     curve.plot(axes)
     figure.savefig(str(picture), dpi=120)
     text = picture.with_suffix(".json")
     curve.to_json(text)
     print(f"written          {picture} {text}")
+
+
+def _canvas(*shape: int, **options: Any) -> tuple[Any, Any]:
+    """A figure and its axes, for a file; only now, as matplotlib takes a second."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    mpl.use("Agg")
+    return plt.subplots(*shape, **options)
 
 
 def _declare_surface(parser: argparse.ArgumentParser) -> None:
@@ -298,8 +303,7 @@ def _surface(options: argparse.Namespace) -> None:
         print(f"left out         {label}: {in_shell_words(reason)}")
     print(f"certificate      {surface.certificate}")
     picture = Path(options.output).with_suffix(".png")
-    mpl.use("Agg")
-    figure, axes = plt.subplots(2, 2, figsize=(14, 10), layout="constrained")
+    figure, axes = _canvas(2, 2, figsize=(14, 10), layout="constrained")
     kinds = ("smiles", "total_variance", "local_volatility", "density")
     for kind, panel in zip(kinds, axes.flat, strict=True):
         surface.plot(kind, panel)
