@@ -210,7 +210,7 @@ def law_of(
     shares = totals[:2] / (totals[2] if totals[2] > 0.0 else 1.0)
     second = np.minimum(np.maximum(shares[1], shares[0] + APART), 1.0 - APART)
     first = np.minimum(shares[0], second - APART)
-    parts: list[Any] = [
+    parts = [
         kinks,
         bandwidths,
         rows,
@@ -218,7 +218,7 @@ def law_of(
         np.stack([np.zeros_like(early), early, *variance]),
         totals,
     ]
-    return SurfaceLaw(*parts)
+    return SurfaceLaw(*map(jnp.asarray, parts))
 
 
 def _total_variance(time_value: Any, moneyness: Any) -> np.ndarray:

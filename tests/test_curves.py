@@ -11,6 +11,7 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
+from compilations import compilations
 from real_quotes import real_quotes
 from scipy.integrate import quad
 from scipy.stats import kstest, norm
@@ -395,6 +396,33 @@ def test_tables_of_a_curve_are_copies_and_repr_computes_nothing():
     assert curve.share_inside == 1.0
     assert "100.00% inside" in str(curve)
     assert isinstance(curve.sample(0, 3), np.ndarray)
+
+
+def test_strikes_of_any_number_compile_for_two_lengths():
+    network = PriceNetwork(
+        jnp.linspace(80.0, 120.0, 7), jnp.full(7, 1.0 / 7.0), jnp.full(7, 0.1)
+    )
+    curve = ro.PriceCurve(network, 100.0, 1.0, 0.5)
+    strikes = np.linspace(70.0, 130.0, 700)
+    with compilations() as compiled:
+        prices = curve.price(strikes)
+        for count in (1, 5, 16, 17, 256, 257, 600):
+            some = curve.price(strikes[:count])
+            np.testing.assert_allclose(some, prices[:count], rtol=1e-13)
+        puts = curve.price(strikes, is_call=False)
+        strikes_of_either = curve.price(strikes, is_call=strikes >= 100.0)
+        assert curve.price([]).shape == (0,)
+    assert len(compiled) == 2
+    np.testing.assert_array_equal(
+        strikes_of_either, np.where(strikes >= 100.0, prices, puts)
+    )
+    with compilations() as compiled:
+        curve.delta(strikes)
+        curve.strike_delta(strikes)
+        curve.gamma(strikes)
+        curve.density(strikes)
+        curve.distribution(strikes)
+    assert len(compiled) <= 4  # survival, cumulative, second derivative, sum of weights
 
 
 @pytest.mark.parametrize("count", [3, 1_000, 100_000])

@@ -14,6 +14,7 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
+from compilations import compilations
 from real_quotes import real_quotes, spx
 from scipy import sparse
 from scipy.integrate import quad
@@ -271,6 +272,21 @@ def test_tables_are_copies_and_repr_computes_nothing(surface):
     assert not (fresh.conflicts()["strike"] == 0.0).any()
     assert fresh.share_inside == share
     assert "100.00% inside" in str(fresh)
+
+
+def test_to_judge_quotes_compiles_little(surface):
+    """At the expiries no law is interpolated: prices, and volatilities of quotes."""
+    fresh = ro.PriceSurface.from_json(surface.to_json())
+    jax.clear_caches()
+    with compilations() as compiled:
+        assert "inside" in str(fresh)
+        assert len(fresh.quotes) == 619
+        assert fresh.implied_volatility(5000.0, fresh.times).shape == (8,)
+    assert len(compiled) <= 6
+    with compilations() as compiled:
+        fresh.implied_volatility(np.linspace(4000.0, 6000.0, 300), fresh.times[0])
+        fresh.price(np.linspace(4000.0, 6000.0, 5000), fresh.times[0])
+    assert len(compiled) <= 2  # volatilities of so many
 
 
 def test_unknown_pictures_are_refused(surface):
