@@ -167,7 +167,7 @@ def test_years_without_dates_are_slices_too():
     prepared = prepare_quotes(chain[1.5])
     assert prepared.time_to_expiry == 1.5
     assert prepared.expiry is None
-    with pytest.raises(KeyError, match=r"no slice 0\.5; the nearest are 0\.25 years"):
+    with pytest.raises(KeyError, match=r"no slice 0\.5 years; the nearest are 0\.25 "):
         chain[0.5]
 
 

@@ -314,6 +314,7 @@ def test_several_slices_make_a_chain():
     [
         ("June", r"'June' is no expiry: keys are dates .* slices are 2025-03-21 PM"),
         ("2027-01", r"no slice in 2027-01; the nearest are .*2025-12-19 PM"),
+        (("2025-06", "AM"), r"no slice 2025-06 AM; the nearest are .*2025-06-20 PM"),
         (slice("2026", None), "no slice from 2026 to None; the nearest"),
         ([], "no expiry is named"),
         (slice("2025", "2026", 2), "have no step"),

@@ -191,11 +191,9 @@ class OptionChain:
         """
         frame = self.table.copy()
         for name in ("quote_time", "expiry_time"):
-            times = frame[name]
-            codes, unique = pd.factorize(times)
+            codes, unique = pd.factorize(frame[name])
             texts = pd.Series([time.isoformat() for time in unique], dtype="str")
-            written = texts.reindex(codes).set_axis(frame.index)
-            frame[name] = written
+            frame[name] = texts.reindex(codes).set_axis(frame.index)
         return frame
 
     @cached_property
@@ -215,7 +213,9 @@ class OptionChain:
             positions = np.flatnonzero(codes == code)
             first, second = (key.iloc[positions[0]] for key in keys)
             found[first, second or None] = positions
-        return dict(sorted(found.items(), key=lambda item: _slice_order(item[0])))
+        return dict(
+            sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or ""))
+        )  # AM before PM
 
     @property
     def slices(self) -> list[Slice]:
@@ -408,35 +408,30 @@ class OptionChain:
                 raise KeyError(f"no expiry is named; {self._nearest(None)}")
             return self._select(*chosen)
         expiry, settlement = key if isinstance(key, tuple) else (key, None)
-        if isinstance(expiry, str) and re.fullmatch(_PERIOD, expiry):
-            matches = self._between(slice(expiry, expiry))
-            if settlement is not None:
-                matches = [one for one in matches if one[1] == settlement]
-            return self._select(*matches)
-        matches, name = self._matches(expiry, settlement)
-        if len(matches) > 1:
+        period = isinstance(expiry, str) and re.fullmatch(_PERIOD, expiry) is not None
+        if period:
+            matches, name = self._between(slice(expiry, expiry)), str(expiry)
+        elif isinstance(expiry, float):
+            matches = [one for one in self.slices if _same_time(one[0], expiry)]
+            name = expiry_label(expiry)
+        else:
+            expiry = self._date(expiry)
+            matches = [one for one in self.slices if one[0] == expiry]
+            name = expiry_label(expiry)
+        if settlement is not None:
+            matches = [one for one in matches if one[1] == settlement]
+            name = f"{name} {settlement}"
+        if not matches:
+            near = self._days(expiry)[0] if period else expiry
+            raise KeyError(f"no slice {name}; {self._nearest(near)}")
+        if len(matches) > 1 and not period:
             clocks = [str(one[1]) for one in matches]
-            choices = " or ".join(f"chain['{name}', '{clock}']" for clock in clocks)
+            said = expiry if isinstance(expiry, float) else name
+            choices = " or ".join(f"chain[{said!r}, {clock!r}]" for clock in clocks)
             raise KeyError(
                 f"{name} has contracts settled {' and '.join(clocks)}; choose {choices}"
             )
-        if not matches:
-            raise KeyError(f"no slice {name}; {self._nearest(expiry)}")
-        return self._select(matches[0])
-
-    def _matches(self, expiry: object, settlement: object) -> tuple[list[Slice], str]:
-        """The slices of a date, or of years to expiry, and what it is called."""
-        if isinstance(expiry, float):
-            matches = [one for one in self.slices if _same_time(one[0], expiry)]
-            name = f"{expiry:.6g}"
-        else:
-            date = self._date(expiry)
-            matches = [one for one in self.slices if one[0] == date]
-            name = f"{date:%Y-%m-%d}"
-        if settlement is not None:
-            matches = [one for one in matches if one[1] == settlement]
-            name += f" {settlement}"
-        return matches, name
+        return self._select(*matches)
 
     def _date(self, key: object) -> pd.Timestamp:
         """A key as a date, or an error that says what keys look like."""
@@ -464,8 +459,8 @@ class OptionChain:
                 for end, limit in zip(ends, (-np.inf, np.inf), strict=True)
             )
         else:
-            low = pd.Timestamp.min if ends[0] is None else self._first_day(ends[0])
-            high = pd.Timestamp.max if ends[1] is None else self._last_day(ends[1])
+            low = pd.Timestamp.min if ends[0] is None else self._days(ends[0])[0]
+            high = pd.Timestamp.max if ends[1] is None else self._days(ends[1])[1]
         kind = type(low)
         chosen = [one for one in self.slices if isinstance(one[0], kind)]
         chosen = [one for one in chosen if low <= one[0] <= high]  # type: ignore[operator]
@@ -473,25 +468,18 @@ class OptionChain:
             same = ends[0] == ends[1]
             name = f"in {ends[0]}" if same else f"from {ends[0]} to {ends[1]}"
             near = ends[0] if ends[1] is None else ends[1]
-            near = self._first_day(near) if isinstance(near, str) else near
+            near = self._days(near)[0] if isinstance(near, str) else near
             raise KeyError(f"no slice {name}; {self._nearest(near)}")
         return chosen
 
-    def _first_day(self, key: object) -> pd.Timestamp:
-        """The date of a key, the first day of one that is a month or a year."""
+    def _days(self, key: object) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """The first and the last day of a key that is a date, a month or a year."""
         found = re.fullmatch(_PERIOD, key) if isinstance(key, str) else None
         if found is None:
-            return self._date(key)
-        return self._date(f"{found[1]}-{found[2] or '01'}-01")
-
-    def _last_day(self, key: object) -> pd.Timestamp:
-        """Likewise the last day."""
-        first = self._first_day(key)
-        found = re.fullmatch(_PERIOD, key) if isinstance(key, str) else None
-        if found is None:
-            return first
-        months = 1 if found[2] else 12
-        return first + pd.DateOffset(months=months) - pd.Timedelta(days=1)
+            return self._date(key), self._date(key)
+        first = self._date(f"{found[1]}-{found[2] or '01'}-01")
+        months = pd.DateOffset(months=1 if found[2] else 12)
+        return first, first + months - pd.Timedelta(days=1)
 
     def _nearest(self, expiry: object) -> str:
         """The slices next to one that is not there, for the message."""
@@ -616,11 +604,6 @@ def _line(prepared: ExpiryQuotes) -> dict[str, object]:
             "pairs": parity.pairs,
         }
     return line
-
-
-def _slice_order(key: Slice) -> tuple:
-    """Slices sort by expiry, AM before PM."""
-    return key[0], key[1] or ""
 
 
 def _same_time(first: object, second: float) -> bool:

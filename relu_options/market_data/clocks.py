@@ -103,12 +103,7 @@ def utc_time(
         >>> print(*utc_time(1558124100), sep="; ")
         2019-05-17 20:15:00+00:00; None
     """
-    try:
-        stamp = _timestamp(time)
-    except (TypeError, ValueError) as error:
-        raise QuoteError(
-            f"quote time {time!r} is not a time; write it as '2019-05-17 16:00'"
-        ) from error
+    stamp = _quote_time(time, "write it as '2019-05-17 16:00'")
     if stamp is pd.NaT:
         raise QuoteError("the quote time is missing; pass `quote_time=`")
     if stamp.tzinfo is not None:
@@ -188,21 +183,22 @@ def _parse_all(values: pd.Index) -> pd.Series:
             return pd.to_datetime(text, format="ISO8601", utc=zoned)
         except (ValueError, OverflowError):
             pass
-    stamps = [_timestamp_or_error(value) for value in column.tolist()]
+    remedy = (
+        "name the column of quote times with `columns={'quote_time': ...}`, or pass "
+        "`quote_time=`"
+    )
+    stamps = [_quote_time(value, remedy) for value in column.tolist()]
     if any(stamp.tzinfo is not None for stamp in stamps):
         stamps = [utc_time(stamp)[0] for stamp in stamps]
     return pd.Series(stamps) if stamps else pd.Series([], dtype="datetime64[us]")
 
 
-def _timestamp_or_error(value: object) -> pd.Timestamp:
-    """A timestamp, or an error that says what is not one."""
+def _quote_time(value: object, remedy: str) -> pd.Timestamp:
+    """A timestamp, or an error that says what is not one, and what to do."""
     try:
         return _timestamp(value)
     except (TypeError, ValueError) as error:
-        raise QuoteError(
-            f"quote time {value!r} is not a time; name the column of quote times with "
-            "`columns={'quote_time': ...}`, or pass `quote_time=`"
-        ) from error
+        raise QuoteError(f"quote time {value!r} is not a time; {remedy}") from error
 
 
 def _timestamp(value: object) -> pd.Timestamp:

@@ -535,10 +535,9 @@ class ChainHistory(Mapping[pd.Timestamp, OptionChain]):
         """A table of one number a date, empty if there is none."""
         table = self._table(name)
         if table is None:
-            return pd.Series([], _as_index([]), float, column)
-        return pd.Series(
-            table[column].to_numpy(), _as_index(table["date"]), float, column
-        )
+            table = pd.DataFrame({"date": [], column: []})
+        dates = _as_index(table["date"])
+        return pd.Series(table[column].to_numpy(), dates, float, column)
 
     def _write_table(self, name: str, table: pd.DataFrame) -> None:
         text = _sound_table(name, table).to_csv(index=False, lineterminator="\n")
@@ -654,17 +653,13 @@ def _sound_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
         _require(rows, known, f"a {column} among {list(SETTLEMENT_TIMES)}")
     for column in numbers:
         rows[column] = np.asarray(table[column], dtype=float)
-        sound = _is_positive(rows[column])
+        sound = (rows[column] > 0.0) & (rows[column] < np.inf)
         _require(rows, sound, f"a positive {column.replace('_', ' ')}")
     _require(rows, rows[day].notna(), _A[day])
     _require(
         rows, ~rows.duplicated(keys), f"{' and '.join([_A[day], *rest])} of their own"
     )
     return rows.sort_values(keys, ignore_index=True)
-
-
-def _is_positive(values: pd.Series) -> pd.Series:
-    return (values > 0.0) & (values < np.inf)
 
 
 def _require(rows: pd.DataFrame, sound: pd.Series, what: str) -> None:

@@ -32,6 +32,7 @@ from relu_options.market_data.expiry_quotes import ExpiryQuotes
 from relu_options.market_data.layouts import LayoutRows, find_layout, read_layout
 from relu_options.market_data.rates import ByExpiry, MarketTerms, at_odds
 from relu_options.market_data.sources import (
+    ChainSource,
     FileGroup,
     Readable,
     folder_groups,
@@ -181,18 +182,8 @@ def read_chain(
         0  2800.0        call  90.2  91.0
         1  2900.0        call  26.0  26.3
     """
-    how = _Reader(
-        wanted=Wanted(quote_time=quote_time, date=date, underlying=underlying),
-        expiry=expiry,
-        columns=columns,
-        layout=layout,
-        units=Units(strike_scale, price_unit, volatility_unit, multiplier),
-        known=MarketTerms(
-            forward, discount_factor, rate, dividend_yield, spot, time_to_expiry
-        ),
-        limits=TradingLimits(max_age, min_volume, min_open_interest),
-    )
-    return how.one(source)[0]
+    reading = {name: given for name, given in locals().items() if name != "source"}
+    return _Reader.asked(reading).one(source)[0]
 
 
 def prepare_quotes(
@@ -553,9 +544,8 @@ class _Reader:
         if isinstance(source, OptionChain):
             return self._known_of(source), None
         table = self.open(_one_group(source, self.wanted.date))
-        wanted = table.wanted(self.wanted)
-        chosen = select_one(table.canonical.table, wanted)
-        splits = split_notes(table.canonical.table, wanted.timezone)
+        chosen = select_one(table.canonical.table, table.wanted)
+        splits = split_notes(table.canonical.table, table.wanted.timezone)
         chosen = replace(chosen, notes=(*chosen.notes, *splits))
         own = None if table.own is None else (table.own, chosen.positions)
         return table.chain(chosen), own
@@ -565,8 +555,7 @@ class _Reader:
         for group in groups:
             try:
                 table = self.open(group)
-                wanted = table.wanted(self.wanted)
-                choices = list(select_all(table.canonical.table, wanted))
+                choices = list(select_all(table.canonical.table, table.wanted))
             except QuoteError as error:
                 yield (group.label if isinstance(group, FileGroup) else ""), error
                 continue
@@ -578,20 +567,17 @@ class _Reader:
 
     def _known_of(self, chain: OptionChain) -> OptionChain:
         """A chain that was read, with what is known."""
-        units = self.units
+        given = {
+            "date": self.wanted.date,
+            "underlying": self.wanted.underlying,
+            "expiry": self.expiry,
+            "columns": self.columns,
+            "layout": self.layout,
+            **vars(self.units),
+        }
+        said = {name: one for name, one in given.items() if str(one) != "auto"}
         refuse(
-            "the chain has been read; pass it to `read_chain` with the source",
-            date=self.wanted.date,
-            underlying=self.wanted.underlying,
-            expiry=self.expiry,
-            columns=self.columns,
-            layout=self.layout,
-            strike_scale=units.strike_scale,
-            multiplier=units.multiplier,
-            price_unit=None if units.price_unit == "auto" else units.price_unit,
-            volatility_unit=None
-            if units.volatility_unit == "auto"
-            else units.volatility_unit,
+            "the chain has been read; pass it to `read_chain` with the source", **said
         )
         if not self.known.is_empty or self.wanted.quote_time is not None:
             chain = chain.knowing(self.known, self.wanted.quote_time)
@@ -601,15 +587,15 @@ class _Reader:
         """All rows of a file, a table, or the files of one date."""
         own = None
         if isinstance(group, FileGroup):
-            read, name = _read_files(group.paths, self.columns, self.layout)
+            reads = [self._read(path)[1:] for path in group.paths]
+            read, name = reads[0] if len(reads) == 1 else _together(reads)
             date = group.date
         else:
-            opened = open_source(group, self.columns)
-            found = find_layout(opened, self.layout)
-            read, name = read_layout(found, opened), found.name
-            date, own = path_date(opened.path), opened.table
-            if opened.path is not None or not read.rows.index.equals(own.index):  # type: ignore[union-attr]
-                own = None
+            opened, read, name = self._read(group)
+            date = path_date(opened.path)
+            if opened.table is not None and opened.path is None:
+                same = read.rows.index.equals(opened.table.index)
+                own = opened.table if same else None
         canonical = canonical_table(
             read,
             expiry=self.expiry,
@@ -619,7 +605,19 @@ class _Reader:
         )
         if own is not None:  # what the user does to it later must not change the result
             own = own.copy(deep=not _COPIES_ON_WRITE)
-        return _SourceTable(canonical, read, name, date, self, own)
+        wanted = replace(
+            self.wanted,
+            path_date=date,
+            inferred=read.inferred,
+            timezone=read.timezone,
+        )
+        return _SourceTable(canonical, wanted, name, self, own)
+
+    def _read(self, source: Any) -> tuple[ChainSource, LayoutRows, str]:
+        """A source opened, its rows, and the name of its layout."""
+        opened = open_source(source, self.columns)
+        found = find_layout(opened, self.layout)
+        return opened, read_layout(found, opened), found.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -628,28 +626,17 @@ class _SourceTable:
 
     Attributes:
         canonical: The rows.
-        read: What the layout made of the source.
-        layout: Its name.
-        date: The date in the names of the files.
+        wanted: Which of them are asked for, beside what the source implies.
+        layout: The name of its layout.
         how: How it was read.
         own: The user's own table, if there is one of the same rows.
     """
 
     canonical: CanonicalTable
-    read: LayoutRows
+    wanted: Wanted
     layout: str
-    date: pd.Timestamp | None
     how: _Reader
     own: pd.DataFrame | None
-
-    def wanted(self, asked: Wanted) -> Wanted:
-        """What a user asks for, beside what the source implies."""
-        return replace(
-            asked,
-            path_date=self.date,
-            inferred=self.read.inferred,
-            timezone=self.read.timezone,
-        )
 
     def chain(self, chosen: Selection) -> OptionChain:
         """A chain of the rows chosen, each with the rule that it falls under."""
@@ -734,37 +721,25 @@ def _one_group(source: object, date: object) -> Any:
     )
 
 
-def _read_files(
-    paths: tuple[Path, ...],
-    columns: Mapping[str, Hashable] | None,
-    layout: str | None,
-) -> tuple[LayoutRows, str]:
+def _together(reads: list[tuple[LayoutRows, str]]) -> tuple[LayoutRows, str]:
     """The rows of several files together, and the names of their layouts."""
-    reads, names = [], []
-    for path in paths:
-        opened = open_source(path, columns)
-        found = find_layout(opened, layout)
-        reads.append(read_layout(found, opened))
-        names.append(found.name)
-    if len(reads) == 1:
-        return reads[0], names[0]
     tables = [
         read.rows
         if read.quote_time is None or "quote_time" in read.rows
         else read.rows.assign(
             quote_time=pd.Series([read.quote_time] * len(read.rows), read.rows.index)
         )
-        for read in reads
+        for read, _ in reads
     ]
-    notes = dict.fromkeys(note for read in reads for note in read.notes)
+    notes = dict.fromkeys(note for read, _ in reads for note in read.notes)
     together = replace(
-        reads[0],
+        reads[0][0],
         rows=pd.concat(tables, ignore_index=True),
-        notes=(f"{len(paths)} files read together", *notes),
+        notes=(f"{len(reads)} files read together", *notes),
         quote_time=None,
-        inferred=any(read.inferred for read in reads),
+        inferred=any(read.inferred for read, _ in reads),
     )
-    return together, ", ".join(dict.fromkeys(names))
+    return together, ", ".join(dict.fromkeys(name for _, name in reads))
 
 
 def _weekend_note(rows: pd.DataFrame, chosen: Selection) -> list[str]:

@@ -226,32 +226,21 @@ def _is_table(source: object) -> bool:
 def _open_file(path: Path, columns: Mapping[str, Hashable] | None) -> ChainSource:
     """A source from a file of any kind."""
     suffix = path.suffix.lower()
+    path.stat()
     if suffix in (".xls", ".xlsb", ".ods", ".feather", ".pkl", ".7z", ".h5"):
-        path.stat()
         raise QuoteError(
             f"{path} is not CSV, Parquet, JSON, xlsx or zip; read it with pandas and "
             "pass the DataFrame"
         )
-    if suffix in _SHEETS:
-        return ChainSource(path, _sheet_table(path), columns=columns)
-    if suffix == ".parquet":
-        path.stat()
-        try:
-            return ChainSource(path, pd.read_parquet(path), columns=columns)
-        except ImportError as error:
-            raise ImportError(
-                "Parquet files need pyarrow: pip install relu_options[parquet]"
-            ) from error
-        except (ValueError, OSError) as error:
-            raise QuoteError(f"{path} is broken: {error}") from error
-    if suffix == ".json":
-        return ChainSource(path, _json_table(path), columns=columns)
+    read = {".parquet": _parquet_table, ".json": _json_table}
+    read |= dict.fromkeys(_SHEETS, _sheet_table)
+    if suffix in read:
+        return ChainSource(path, read[suffix](path), columns=columns)
     members: tuple[str, ...] = ()
     if suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            members = tuple(
-                name for name in archive.namelist() if not name.endswith("/")
-            )
+            names = archive.namelist()
+            members = tuple(name for name in names if not name.endswith("/"))
             if not members:
                 raise QuoteError(f"{path} is an empty archive")
             with archive.open(members[0]) as file:
@@ -264,9 +253,20 @@ def _open_file(path: Path, columns: Mapping[str, Hashable] | None) -> ChainSourc
     return ChainSource(path, None, head, columns)
 
 
+def _parquet_table(path: Path) -> pd.DataFrame:
+    """The table of a Parquet file."""
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise ImportError(
+            "Parquet files need pyarrow: pip install relu_options[parquet]"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise QuoteError(f"{path} is broken: {error}") from error
+
+
 def _sheet_table(path: Path) -> pd.DataFrame:
     """The table in the first sheet of an Excel file, below what stands above it."""
-    path.stat()
     try:
         cells = pd.read_excel(path, header=None)
     except ImportError as error:

@@ -312,7 +312,8 @@ def _header_of(content: bytes, file_format: str) -> dict[str, Any]:
             return _csv_header(file.readline())
     check_seal(content)
     _, parquet = _pyarrow()
-    return _parquet_header(parquet.read_metadata(io.BytesIO(content)).metadata)
+    metadata = parquet.read_metadata(io.BytesIO(content)).metadata or {}
+    return _parse_header(metadata.get(_HEADER, b"{}"))
 
 
 def _chain_of(content: bytes, file_format: str, underlying: str | None) -> OptionChain:
@@ -328,7 +329,7 @@ def _chain_of(content: bytes, file_format: str, underlying: str | None) -> Optio
         check_seal(content)
         _, parquet = _pyarrow()
         arrow = parquet.ParquetFile(io.BytesIO(content)).read(use_threads=False)
-        header = _parquet_header(arrow.schema.metadata)
+        header = _parse_header((arrow.schema.metadata or {}).get(_HEADER, b"{}"))
         table = arrow.replace_schema_metadata().to_pandas(use_threads=False)
     if len(table) != header["rows"]:
         raise ValueError(f"{len(table)} rows where {header['rows']} were written")
@@ -366,13 +367,8 @@ def _csv_header(line: bytes) -> dict[str, Any]:
     return _parse_header(text)
 
 
-def _parquet_header(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
-    """The header from the metadata of a file whose digest has been checked."""
-    return _parse_header((metadata or {}).get(_HEADER, b"{}"))
-
-
 def _parse_header(text: bytes) -> dict[str, Any]:
-    """The header from its JSON text."""
+    """The header from its JSON text, whose digest has been checked."""
     header = json.loads(text)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"it has no header of the format {FORMAT!r}")
