@@ -105,20 +105,7 @@ def canonical_table(
     for name in rows.columns:
         require_scalars(rows[name])
     notes: list[str] = []
-    columns: dict[str, pd.Series] = {
-        name: pd.Series(numbers(rows[name]), index=rows.index)
-        for name in NUMBERS
-        if name in rows
-    }
-    none = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us]")
-    columns["expiry"] = _dates(rows["expiry"], notes) if "expiry" in rows else none
-    columns["option_type"], strange = _option_types(rows, notes)
-    columns["root"] = _names(rows, "root")
-    if "currency" in rows:
-        columns["currency"] = _text(rows, "currency")
-    if "contract" in rows:
-        columns["contract"] = _text(rows, "contract")
-        _apply_contracts(columns, parse_contracts(rows["contract"]), notes)
+    columns, strange = _columns_as_said(rows, notes)
     if "strike" not in columns:
         raise _missing_column(read, "strike")
     _require_quotes(read)
@@ -155,6 +142,27 @@ def canonical_table(
         strange_types=strange,
         stated_years=stated_years,
     )
+
+
+def _columns_as_said(
+    rows: pd.DataFrame, notes: list[str]
+) -> tuple[dict[str, pd.Series], tuple[str, ...]]:
+    """Numbers, dates, types and names, contracts' symbols first; and strange types."""
+    columns: dict[str, pd.Series] = {
+        name: pd.Series(numbers(rows[name]), index=rows.index)
+        for name in NUMBERS
+        if name in rows
+    }
+    none = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us]")
+    columns["expiry"] = _dates(rows["expiry"], notes) if "expiry" in rows else none
+    columns["option_type"], strange = _option_types(rows, notes)
+    columns["root"] = _names(rows, "root")
+    if "currency" in rows:
+        columns["currency"] = _text(rows, "currency")
+    if "contract" in rows:
+        columns["contract"] = _text(rows, "contract")
+        _apply_contracts(columns, parse_contracts(rows["contract"]), notes)
+    return columns, strange
 
 
 def _in_order(columns: dict[str, pd.Series], index: pd.Index) -> pd.DataFrame:

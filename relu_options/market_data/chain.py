@@ -213,9 +213,8 @@ class OptionChain:
             positions = np.flatnonzero(codes == code)
             first, second = (key.iloc[positions[0]] for key in keys)
             found[first, second or None] = positions
-        return dict(
-            sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or ""))
-        )  # AM before PM
+        order = sorted(found, key=lambda key: (key[0], key[1] or ""))  # AM before PM
+        return {key: found[key] for key in order}
 
     @property
     def slices(self) -> list[Slice]:

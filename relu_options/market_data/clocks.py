@@ -159,11 +159,14 @@ def known_times(column: pd.Series, timezone: str = MARKET_TIMEZONE) -> pd.Series
         >>> print(known_times(pd.Series(["2019-05-17 10:00", "-"])).iloc[0])
         2019-05-17 14:00:00+00:00
     """
-    parsed = pd.to_datetime(column, errors="coerce", format="mixed", utc=True)
-    try:
-        return utc_times(column.where(parsed.notna()), timezone)[0]
-    except QuoteError:  # numbers that count from no known day
-        return pd.Series(pd.NaT, column.index, dtype="datetime64[us, UTC]")
+    sound = column
+    for _ in range(2):
+        try:
+            return utc_times(sound, timezone)[0]
+        except QuoteError:  # as it is, or numbers that count from no known day
+            parsed = pd.to_datetime(column, errors="coerce", format="mixed", utc=True)
+            sound = column.where(parsed.notna())
+    return pd.Series(pd.NaT, column.index, dtype="datetime64[us, UTC]")
 
 
 def _parse_all(values: pd.Index) -> pd.Series:

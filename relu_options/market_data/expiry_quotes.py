@@ -136,19 +136,7 @@ class ExpiryQuotes:
             dated=chain.dated_time_to_expiry,
         )
         require_one_quote_each(codes, quoted, chain.strange_types)
-        try:
-            implied = imply_terms(
-                terms,
-                quoted,
-                codes,
-                borrowed=chain.borrowed_rates,
-                strange_types=chain.strange_types,
-            )
-        except QuoteError as error:
-            report = QuoteReport.of(rows, codes, ())
-            if not report.faults:
-                raise
-            raise QuoteError(f"{error}; {report.in_one_line()}") from error
+        implied = _implied(chain, terms, quoted)
         is_call, notes = _option_types(quoted, codes, implied)
         parity = implied.parity
         quotes = SliceQuotes(
@@ -290,6 +278,25 @@ class ExpiryQuotes:
             f"forward={self.forward:.10g}, discount_factor={self.discount_factor:.8g}, "
             f"time_to_expiry={self.time_to_expiry:.6g})"
         )
+
+
+def _implied(
+    chain: "OptionChain", terms: SliceTerms, quoted: QuotedRows
+) -> ImpliedTerms:
+    """Forward and discount factor, or why there are none, with what was dropped."""
+    try:
+        return imply_terms(
+            terms,
+            quoted,
+            chain.codes,
+            borrowed=chain.borrowed_rates,
+            strange_types=chain.strange_types,
+        )
+    except QuoteError as error:
+        report = QuoteReport.of(chain.rows, chain.codes, ())
+        if not report.faults:
+            raise
+        raise QuoteError(f"{error}; {report.in_one_line()}") from error
 
 
 def _set_aside(
