@@ -1,5 +1,7 @@
 """Backtests: money is conserved, the future is not seen, expiries pay their value."""
 
+import ast
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -407,6 +409,40 @@ def test_a_fallback_price_is_adjusted_for_a_split_in_between():
 
 
 # What happens to histories
+
+
+@pytest.mark.parametrize("ratio", [2.0, 4.0, 0.1])
+def test_a_split_that_is_not_stated_is_refused_with_the_statement_to_make(ratio):
+    """Or the old contracts would be worth the difference between two units."""
+    history = path_history()
+    day = history.dates[8]
+
+    def in_new_shares(date, table):
+        scaled = ["bid", "ask", "strike", "underlying_price"]
+        if date < day:
+            return table
+        return table.assign(**(table[scaled] / ratio))
+
+    prices = history.underlying_prices
+    silent = replace(
+        history.changed(in_new_shares),
+        underlying_prices=prices.where(prices.index < day, prices / ratio),
+    )
+    free = Costs(fee_per_contract=0.0)
+    message = "split, which the history does not state"
+    with pytest.raises(BacktestError, match=message) as refused:
+        backtest(silent, buy_once, costs=free, capital=CAPITAL)
+    remedy = re.search(r"write_splits\((\{.*\})\)", str(refused.value))
+    assert remedy is not None
+    splits = pd.Series(ast.literal_eval(remedy[1]))
+    splits.index = pd.DatetimeIndex(splits.index)
+    told = backtest(
+        replace(silent, splits=splits), buy_once, costs=free, capital=CAPITAL
+    )
+    whole = backtest(history, buy_once, costs=free, capital=CAPITAL)
+    np.testing.assert_allclose(told.equity, whole.equity, rtol=0, atol=1e-7)
+    none = replace(silent, splits=0.0 * splits + 1.0)
+    backtest(none, buy_once, costs=free, capital=CAPITAL)
 
 
 @pytest.mark.parametrize("hedge", [None, HEDGE])

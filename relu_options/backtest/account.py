@@ -38,7 +38,10 @@ from relu_options.backtest.settlement import (
     settlement_price,
 )
 from relu_options.backtest.terms import Costs, DeltaHedge
+from relu_options.errors import BacktestError
 from relu_options.market_data.clocks import years_between
+
+_WHOLE = 0.05  # by how much the underlying may have moved on the day of a split
 
 ATTRIBUTION = (
     "interest",
@@ -144,6 +147,9 @@ class Account:
             splits: Up to this date.
             settlement_prices: Of the history, by slice.
             underlying_prices: Up to this date.
+
+        Raises:
+            BacktestError: If the underlying has split, and the history does not say so.
         """
         if self._time is not None:
             self._accrue(years_between(self._time, market.time))
@@ -153,12 +159,16 @@ class Account:
             "underlying_prices": underlying_prices,
             "splits": splits,
         }
+        stated = False
         for day, ratio in zip(pd.DatetimeIndex(splits.index), splits, strict=True):
             if self._date is not None and day > self._date:
                 self._settle(market, self._expired(market, day), prices)
                 self._split(market.date, day, float(ratio))
+                stated = True
         self._restate(market)
         self._settle(market, self._expired(market), prices)
+        if not stated:
+            self._refuse_split_unstated(market)
         self._revalue(market)
         self._time, self._date, self._spot = market.time, market.date, market.spot
         carry = self._carry  # goes on where nothing is quoted
@@ -199,6 +209,32 @@ class Account:
             quantities[new] = quantities.get(new, 0.0) + ratio * quantity
             marks[new] = self.marks[one].after_split(ratio)
         self.quantities, self.marks = quantities, marks
+
+    def _refuse_split_unstated(self, market: Market) -> None:
+        """Raise if prices say that a split has passed between two dates.
+
+        The underlying moves by a whole factor, and no strike held is listed any more.
+        """
+        held = [
+            one for one in self.quantities if one.listed and one.slice in market.slices
+        ]
+        if not held or not (self._spot > 0.0 and market.spot > 0.0):
+            return
+        ratio = self._spot / market.spot
+        factor = max(ratio, 1.0 / ratio)
+        whole = round(factor)
+        if whole < 2 or abs(factor - whole) > _WHOLE * whole:
+            return
+        if any(market.day.lists(one) for one in held):
+            return
+        new, kind = (whole, f"{whole}:1") if ratio > 1.0 else (1 / whole, f"1:{whole}")
+        raise BacktestError(
+            f"{market.date:%Y-%m-%d}: the underlying goes from {self._spot:.6g} to "
+            f"{market.spot:.6g}, and none of {len(held)} strikes held is listed: it "
+            f"seems to be a {kind} split, which the history does not state; say so "
+            f"with `history.write_splits({{'{market.date:%Y-%m-%d}': {new:.6g}}})`, or "
+            "give 1 if it is none"
+        )
 
     def _restate(self, market: Market) -> None:
         """State positions in the multiplier and expiry time that their chain has now.

@@ -361,6 +361,10 @@ class Day:
                 return terms
         return None
 
+    def lists(self, one: Contract) -> bool:
+        """Whether the chain of this date has a row at the strike, used or not."""
+        return bool((self.slice_chain(one.slice).rows["strike"] == one.strike).any())
+
     def why_unquoted(self, one: Contract) -> str:
         """Why a contract has no quote on this date."""
         if one.slice not in self.slices:
