@@ -78,11 +78,11 @@ class FitReport:
 
     @cached_property
     def least_error(self) -> float:
-        """Least volatility error that any arbitrage-free curve has on these quotes.
+        """A volatility error that no arbitrage-free curve goes below on these quotes.
 
         That part of `PriceCurve.volatility_error` is the quotes' own; the rest is the
-        price of a smooth density, or of staying inside the spreads. It takes a second
-        fit, made when first asked for.
+        price of a smooth density, or of staying inside the spreads. A trade proves it
+        (`relu_options.fitting.least_error`), found by a second fit when first asked.
         """
         from relu_options.fitting.curve import least_error
 
@@ -321,7 +321,7 @@ class PriceCurve:
 
     @property
     def least_error(self) -> float:
-        """Least volatility error that any arbitrage-free curve has on these quotes.
+        """A volatility error that no arbitrage-free curve goes below on these quotes.
 
         Compare with `volatility_error`. It takes a second fit, made on first use.
 

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from random_smiles import random_chain
 from real_quotes import real_quotes, spx
 from scipy.integrate import trapezoid
 from scipy.optimize import nnls
@@ -21,6 +22,7 @@ from relu_options.arbitrage import static_arbitrage_violations
 from relu_options.errors import QuoteError
 from relu_options.fitting.convex import fit_convex
 from relu_options.fitting.grid import SPACING, kinks_by_distance
+from relu_options.fitting.least_error import least_square, proved
 from relu_options.fitting.quotes import normalise, told_smile
 from relu_options.fitting.smooth import fit_smooth, solve_mids
 from relu_options.simulation import bundled_truth
@@ -267,6 +269,46 @@ def test_least_error_is_below_that_of_every_curve(curves):
     flat = ro.BlackScholesCurve(volatility=0.2, forward=100.0, time_to_expiry=1.0)
     with pytest.raises(ValueError, match="not fitted"):
         _ = flat.least_error
+
+
+def test_no_trade_proves_an_error_that_a_law_goes_below(rng):
+    """Of random quantities, and of those that are near the best; true laws are known.
+
+    The quotes are a law's with noise, so that the law itself has its noise as error.
+    """
+    for seed in range(12):
+        (expiry,) = random_chain(seed, expiries=1, strikes=(5, 40))
+        quotes = ro.prepare_quotes(
+            expiry.quotes,
+            forward=expiry.forward,
+            discount_factor=expiry.discount_factor,
+            time_to_expiry=expiry.time_to_expiry,
+        )
+        (true,) = normalise([quotes])
+        true = true.take(true.total_volatility > 0.0)
+        law = ro.fit_curve(quotes)
+        strike = true.kernel.currency(
+            true.kernel.place(true.x), quotes.forward, quotes.strike
+        )
+        totals = law.implied_volatility(strike) * np.sqrt(quotes.time_to_expiry)
+        price = true.kernel.price(1.0, np.exp(true.x), totals, true.is_call)
+        noise = 1e-3 * totals * rng.standard_normal(len(true))
+        shaken = dataclasses.replace(
+            true,
+            total_volatility=totals + noise,
+            mid=true.kernel.price(1.0, np.exp(true.x), totals + noise, true.is_call),
+        )
+        error = noise @ noise
+        assert least_square(shaken) <= error
+        vega = shaken.vega
+        for size in (0.3, 1.0, 3.0):
+            near = -2.0 * noise / vega * size
+            far = size * np.abs(noise).max() / vega * rng.standard_normal(len(true))
+            for quantity in (near, far, 100.0 * far, np.round(near, 2)):
+                bound, minima = proved(shaken, quantity)
+                assert bound <= error
+                gain = quantity * (price - shaken.mid)
+                assert not bound or (minima <= noise**2 - gain + 1e-14).all()
 
 
 def test_curves_are_pytrees(curves):

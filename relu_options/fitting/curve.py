@@ -19,6 +19,7 @@ from relu_options.errors import FitError, QuoteError, refuse
 from relu_options.expiry_labels import numbered
 from relu_options.fitting.compiled import one_thread
 from relu_options.fitting.kernels import FitKernel
+from relu_options.fitting.least_error import least_square
 from relu_options.fitting.quotes import (
     NormalisedQuotes,
     far_outside,
@@ -332,7 +333,7 @@ def _network(
 
 
 def least_error(quotes: ExpiryQuotes) -> float:
-    """The volatility error of the unsmoothed fit to the mids, whatever the spreads.
+    """A volatility error that no arbitrage-free curve goes below, for the mids.
 
     Quotes with a bid of zero do not count: their mid says little about the volatility.
     """
@@ -341,8 +342,14 @@ def least_error(quotes: ExpiryQuotes) -> float:
         return np.nan
     nothing = np.full(int(told.sum()), np.nan)
     mids = replace(quotes.take(told), bid=nothing, ask=nothing)
+    (normalised,) = normalise([mids])
+    total = normalised.total_volatility
+    normalised = normalised.take((total > 0.0) & (total < np.inf))
+    if not len(normalised):
+        return np.nan
     with one_thread():
-        return _fit_unsmoothed(mids).volatility_error
+        square = least_square(normalised) / len(normalised)
+    return float(np.sqrt(square / quotes.time_to_expiry))
 
 
 def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
