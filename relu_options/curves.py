@@ -147,8 +147,7 @@ class PriceCurve:
         Prices are homogeneous in forward and strike, so that $\partial C / \partial F =
         (C - K \, \partial C / \partial K) / F$.
         """
-        above = self._evaluate(PriceNetwork.survival, strike)
-        call = (self.price(strike) + _factor(strike) * above) / self.forward
+        call = self._evaluate(_asset_above, strike) / self.forward
         return call - self._where_put(is_call)
 
     def strike_delta(self, strike: Any, is_call: Any = True) -> Numeric:
@@ -167,8 +166,7 @@ class PriceCurve:
 
     def distribution(self, strike: Any) -> Numeric:
         """Risk-neutral probability of finishing at or below `strike`."""
-        below = self._evaluate(PriceNetwork.cumulative, strike)
-        return below / (below + self._evaluate(PriceNetwork.survival, strike))
+        return self._evaluate(PriceNetwork.distribution, strike)
 
     def quantile(self, probability: Any) -> Numeric:
         """The least strike at or below which the underlying finishes so probably.
@@ -466,8 +464,10 @@ class PriceCurve:
 
     @property
     def _mass(self) -> Any:
-        mass = self.network.mass
-        return mass if isinstance(mass, Tracer) else float(mass)
+        weights = self.network.weights
+        if isinstance(weights, Tracer):
+            return weights.sum()
+        return np.asarray(weights).sum().item()
 
     def _where_put(self, is_call: Any) -> Any:
         """The discount factor where it is a put, which calls have not."""
@@ -481,12 +481,17 @@ class PriceCurve:
         given = (argument, *others)
         if any(isinstance(one, Tracer) for one in (*given, *jax.tree.leaves(self))):
             return formula(self.network, jnp.asarray(argument), *others)
-        arrays = np.broadcast_arrays(np.asarray(argument, float), *others)
-        restore = restorer(given, arrays[0].shape)
-        if not arrays[0].size:
+        arrays = [np.asarray(argument, float), *map(np.asarray, others)]
+        shape = np.broadcast_shapes(*(one.shape for one in arrays))
+        restore = restorer(given, shape)
+        columns = [
+            (one if one.shape == shape else np.broadcast_to(one, shape)).reshape(-1)
+            for one in arrays
+        ]
+        if not columns[0].size:
             return restore(np.empty(0))
         compiled = partial(_compiled, formula, self.network)
-        return restore(by_pieces(compiled, *(one.reshape(-1) for one in arrays)))
+        return restore(by_pieces(compiled, *columns))
 
 
 def judged(
@@ -589,6 +594,11 @@ def read_document(source: str | Path, format_name: str, what: str) -> dict[str, 
             f"not a {what}: format {values.get('format')!r}, not {format_name!r}"
         )
     return values
+
+
+def _asset_above(network: PriceNetwork, strike: jax.Array) -> jax.Array:
+    """Price of the underlying, paid if it finishes above the strike."""
+    return network(strike) + strike * network.survival(strike)
 
 
 def _factor(strike: Any) -> Any:

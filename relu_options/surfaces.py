@@ -494,11 +494,11 @@ class Surface:
         if not moneyness.size:
             return forward, discount, np.empty(moneyness.shape)
         times, place = np.unique(years.reshape(-1), return_inverse=True)
-        laws = self._laws(times, moving)
+        parts, structure = jax.tree.flatten(self._laws(times, moving))
 
         def compiled(place: np.ndarray, moneyness: np.ndarray) -> jax.Array:
-            points = jax.tree.map(lambda part: part[place], laws)
-            return _compiled(formula, points, moneyness)
+            rows = [part[place] for part in parts]
+            return _compiled(formula, structure, rows, moneyness)
 
         values = by_pieces(compiled, place, moneyness.reshape(-1))
         return forward, discount, values.reshape(moneyness.shape)
@@ -556,10 +556,10 @@ def _moving(law: Law, times: jax.Array) -> tuple[Marginal, Marginal]:
     return jax.vmap(one)(times)
 
 
-@partial(jax.jit, static_argnums=0)
-def _compiled(formula, laws, moneyness):
-    """A formula at every moneyness, each under its own law."""
-    return jax.vmap(formula)(*laws, moneyness)
+@partial(jax.jit, static_argnums=(0, 1))
+def _compiled(formula, structure, rows, moneyness):
+    """A formula at every moneyness, each under its own law, whose parts are rows."""
+    return jax.vmap(formula)(*jax.tree.unflatten(structure, rows), moneyness)
 
 
 def _log_variance(marginal: Marginal, moneyness: jax.Array) -> jax.Array:

@@ -297,7 +297,10 @@ def by_pieces(
     results = []
     for start in range(0, size, length):
         rows = np.minimum(np.arange(start, start + length), size - 1)
-        results.append(function(*(column[rows] for column in columns)))
+        pieces = function(*(column[rows] for column in columns))
+        results.append(jax.tree.map(np.asarray, pieces))
+    if len(results) == 1:
+        return jax.tree.map(lambda part: np.array(part[:size]), *results)
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:size], *results)
 
 

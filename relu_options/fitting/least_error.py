@@ -60,9 +60,7 @@ def least_square(quotes: NormalisedQuotes) -> float:
     return max(best, proved(quotes, np.where(usual, quantity, 0.0))[0], 0.0)
 
 
-def proved(
-    quotes: NormalisedQuotes, quantity: np.ndarray
-) -> tuple[float, np.ndarray]:
+def proved(quotes: NormalisedQuotes, quantity: np.ndarray) -> tuple[float, np.ndarray]:
     """The bound that a trade proves, and the minimum of each quote, of shape `(m,)`.
 
     Args:
