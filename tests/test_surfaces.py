@@ -755,7 +755,7 @@ def test_coupled_programme_agrees_with_clarabel():
     rise = np.diff(time_values(solution.iterate.weights, jnp.asarray(kinks)), axis=0)
     assert rise.min() > -1e-12
     assert (np.asarray(solution.iterate.calendar_dual)[1:] > 1e-3).any()
-    assert calendar_program.RIDGE < 1e-15
+    assert calendar_program.COUPLED.ridge < 1e-15
 
 
 def test_density_integrates_to_one(surface):

@@ -34,17 +34,14 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from relu_options.fitting.interior_point import (
-    RESOLUTION,
-    SLOW,
-    STALL,
+    LoopSettings,
     Pairs,
+    descend,
     predictor_corrector,
 )
 from relu_options.surface_law import time_values
 
-RIDGE = 4e-17  # added to the unit diagonal of the scaled blocks, times their size
-PATIENCE = 50  # steps in which an infeasible start may yet be far from moving
-MOST_RIDGE = 1e-12  # to which it grows where a factorisation fails
+COUPLED = LoopSettings(ridge=4e-17, patience=50)
 
 
 @jax.tree_util.register_dataclass
@@ -236,44 +233,27 @@ def solve(
 
     def measure(iterate, unmoved):
         objective = program.objective(iterate.weights, iterate.excess).sum()
-        scale = jnp.maximum(jnp.abs(objective), RESOLUTION * program.constant.sum())
+        scale = jnp.maximum(
+            jnp.abs(objective), COUPLED.resolution * program.constant.sum()
+        )
         gap = jnp.maximum(iterate.gap, unmoved) / scale
         return jnp.maximum(gap, _infeasibility(program, fixed, iterate))
 
-    def proceed(carry):
-        *_, best_merit, _, steps, stalled = carry
-        return (best_merit > tolerance) & (steps < max_steps) & (stalled < STALL)
-
-    def step(carry):
-        before, gaps, best, best_merit, ridge, steps, stalled = carry
-        slow = before.gap > SLOW * gaps[0]
+    def advance(before, ridge, slow):
         iterate, unmoved = _next(program, fixed, before, ridge, slow)
-        merit = measure(iterate, unmoved)
-        # Where a factorisation has failed, the step is taken again with more ridge.
-        failed = ~jnp.isfinite(merit)
-        iterate = _choose(failed, before, iterate)
-        ridge = jnp.where(failed, 10.0 * ridge, ridge)
-        better = merit < best_merit
-        best = _choose(better, iterate, best)
-        moving = better | (iterate.gap < 0.9 * before.gap) | (steps < PATIENCE)
-        moving = moving | (failed & (ridge < MOST_RIDGE))
-        stalled = jnp.where(moving, 0, stalled + 1)
-        best_merit = jnp.fmin(merit, best_merit)
-        gaps = jnp.stack([gaps[1], before.gap])
-        return iterate, gaps, best, best_merit, ridge, steps + 1, stalled
+        return iterate, measure(iterate, unmoved)
 
-    zero, infinite = jnp.asarray(0), jnp.asarray(jnp.inf)
-    carry = (start, jnp.full(2, infinite), start, infinite, jnp.asarray(RIDGE), zero)
-    carry = (*carry, zero)
-    _, _, best, merit, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
+    best, merit, steps = descend(
+        advance,
+        start,
+        gap=lambda at: at.gap,
+        settings=COUPLED,
+        tolerance=tolerance,
+        max_steps=max_steps,
+    )
     objective = program.objective(best.weights, best.excess)
     residual = _infeasibility(program, fixed, best)
     return CalendarSolution(best, objective, merit, residual, steps)
-
-
-def _choose(condition: jax.Array, one, other):
-    """One pytree or another of the same kind."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
 def _before(values: jax.Array) -> jax.Array:
@@ -347,12 +327,15 @@ def _next(
 ) -> tuple[CalendarIterate, jax.Array]:
     """The next iterate: one factorisation, two solves.
 
-    Also what the step was to gain by meeting the equations of stationarity.
+    Also what the step was to gain by meeting the equations of stationarity, along all
+    of its way, whatever part of it is gone.
     """
     coupled = jnp.sum(program.ordered) * at.calendar.shape[1]
     count = at.weights.size + coupled + 3 * at.excess.size
     direction = _newton_system(program, fixed, at, ridge)
-    change, length = predictor_corrector(direction, at, count=count, slow=slow)
+    change, length = predictor_corrector(
+        direction, at, count=count, slow=slow, fraction=COUPLED.fraction
+    )
     moved = jax.tree.map(lambda v, dv: v + length * dv, at, change)
     stationary, *_ = _residuals(program, fixed, at)
     return moved, jnp.abs(jnp.sum(stationary * change.time_value))

@@ -37,13 +37,37 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
-STEP_FRACTION = 0.995  # how much of the way to the boundary a step may go
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Of the loop that all programmes share.
+
+    Attributes:
+        fraction: How much of the way to the boundary a step may go; all of it would
+            make a product zero, from where no step leads away.
+        slow: Gap after two steps, as a share, from which the corrector is damped: each
+            second step then undoes the one before.
+        ridge: Added to the unit diagonal of the scaled matrix, times its size: about
+            the rounding of its factorisation.
+        most_ridge: To which it grows, tenfold, where a factorisation fails.
+        stall: Steps without progress after which the best iterate is kept: at the limit
+            of the digits the gap stops falling and then drifts.
+        patience: Steps in which an infeasible start may yet be far from moving.
+        resolution: Least objective, as a share of its constant, to measure gaps by: an
+            exact fit has an objective of zero.
+    """
+
+    fraction: float = 0.995
+    slow: float = 0.8
+    ridge: float = 4e-16
+    most_ridge: float = 1e-12
+    stall: int = 4
+    patience: int = 20
+    resolution: float = 1e-9
+
+
+DENSE = LoopSettings()
 ABREAST = 0.01  # of what is violated: the gap must not fall far ahead of it
-SLOW = 0.8  # gap after two steps, as a share, from which the corrector is damped
-RIDGE = 4e-16  # added to the unit diagonal of the scaled matrix
-PATIENCE = 20  # steps in which an infeasible start may yet be far from moving
-RESOLUTION = 1e-9  # least objective, as a share of its constant, to measure gaps by
-STALL = 4  # steps without progress after which the best iterate is kept
 
 Pairs: TypeAlias = tuple[tuple[jax.Array, jax.Array], ...]
 """Positive parts of an iterate, each with its multiplier."""
@@ -236,47 +260,94 @@ def solve(
     def measure(iterate, remaining):
         objective = program.objective(iterate.x, iterate.excess)
         gap = iterate.gap + remaining * violated
-        gap = gap / jnp.maximum(jnp.abs(objective), RESOLUTION * program.constant)
+        gap = gap / jnp.maximum(jnp.abs(objective), DENSE.resolution * program.constant)
         return gap, _relative_residual(program, iterate)
 
-    def proceed(carry):
-        _, (*_, best_merit), steps, stalled = carry
-        return (best_merit > tolerance) & (steps < max_steps) & (stalled < STALL)
-
-    def step(carry):
-        (before, remaining, gaps), kept, steps, stalled = carry
-        best, best_remaining, best_merit = kept
+    def advance(at, ridge, slow):
+        before, remaining = at
         change, length = predictor_corrector(
-            _newton_system(program, before),
+            _newton_system(program, before, ridge),
             before,
             count=n + 3 * before.excess.shape[0],
-            slow=before.gap > SLOW * gaps[0],
+            slow=slow,
             least=ABREAST * remaining * violated,
+            fraction=DENSE.fraction,
         )
         iterate = jax.tree.map(lambda v, dv: v + length * dv, before, change)
         remaining = remaining * (1.0 - length)
-        merit = jnp.maximum(*measure(iterate, remaining))
-        better = merit < best_merit
-        best, best_remaining = jax.tree.map(
-            lambda new, old: jnp.where(better, new, old),
-            (iterate, remaining),
-            (best, best_remaining),
-        )
-        # At the limit of the digits the gap stops falling and then drifts.
-        moving = better | (iterate.gap < 0.9 * before.gap) | (steps < PATIENCE)
-        stalled = jnp.where(moving, 0, stalled + 1)
-        stalled = jnp.where(jnp.isfinite(merit), stalled, STALL)
-        best_merit = jnp.fmin(merit, best_merit)
-        gaps = jnp.stack([gaps[1], before.gap])
-        now, kept = (iterate, remaining, gaps), (best, best_remaining, best_merit)
-        return now, kept, steps + 1, stalled
+        return (iterate, remaining), jnp.maximum(*measure(iterate, remaining))
 
-    one, zero, infinite = jnp.asarray(1.0), jnp.asarray(0), jnp.asarray(jnp.inf)
-    carry = ((start, one, jnp.full(2, infinite)), (start, one, infinite), zero, zero)
-    _, (best, remaining, _), steps, _ = jax.lax.while_loop(proceed, step, carry)
+    (best, remaining), _, steps = descend(
+        advance,
+        (start, jnp.asarray(1.0)),
+        gap=lambda at: at[0].gap,
+        settings=DENSE,
+        tolerance=tolerance,
+        max_steps=max_steps,
+    )
     gap, residual = measure(best, remaining)
     objective = program.objective(best.x, best.excess) * unit
     return Solution(_scale_duals(best, unit), objective, gap, residual, steps)
+
+
+Carried = TypeVar("Carried")
+
+
+def descend(
+    advance: Callable[..., tuple[Carried, jax.Array]],
+    start: Carried,
+    *,
+    gap: Callable[[Carried], jax.Array],
+    settings: LoopSettings,
+    tolerance: float | jax.Array,
+    max_steps: int,
+) -> tuple[Carried, jax.Array, jax.Array]:
+    """Take steps until one is good enough, and keep the best.
+
+    Args:
+        advance: One step, `(iterate, ridge, slow) -> (iterate, merit)`; the merit is
+            what is left to do, and `slow` says whether the steps before gained little.
+        start: The first iterate.
+        gap: Of an iterate.
+        settings: Of the loop.
+        tolerance: Merit at which to stop.
+        max_steps: Steps after which to stop regardless.
+
+    Returns:
+        The best iterate, its merit, and how many steps were taken.
+    """
+
+    def proceed(carry):
+        *_, best_merit, _, steps, stalled = carry
+        unfinished = (best_merit > tolerance) & (steps < max_steps)
+        return unfinished & (stalled < settings.stall)
+
+    def step(carry):
+        before, gaps, best, best_merit, ridge, steps, stalled = carry
+        iterate, merit = advance(before, ridge, gap(before) > settings.slow * gaps[0])
+        # Where a factorisation has failed, the step is taken again with more ridge.
+        failed = ~jnp.isfinite(merit)
+        iterate = _choose(failed, before, iterate)
+        ridge = jnp.where(failed, 10.0 * ridge, ridge)
+        better = merit < best_merit
+        moving = better | (gap(iterate) < 0.9 * gap(before))
+        moving = moving | (steps < settings.patience)
+        moving = moving | (failed & (ridge < settings.most_ridge))
+        stalled = jnp.where(moving, 0, stalled + 1)
+        gaps = jnp.stack([gaps[1], gap(before)])
+        best, best_merit = _choose(better, iterate, best), jnp.fmin(merit, best_merit)
+        return iterate, gaps, best, best_merit, ridge, steps + 1, stalled
+
+    zero, infinite = jnp.asarray(0), jnp.asarray(jnp.inf)
+    ridge = jnp.asarray(settings.ridge)
+    carry = (start, jnp.full(2, infinite), start, infinite, ridge, zero, zero)
+    _, _, best, merit, _, steps, _ = jax.lax.while_loop(proceed, step, carry)
+    return best, merit, steps
+
+
+def _choose(condition: jax.Array, one: Carried, other: Carried) -> Carried:
+    """One pytree or another of the same kind."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
 def _scale_duals(iterate: Iterate, factor: jax.Array) -> Iterate:
@@ -319,6 +390,7 @@ def predictor_corrector(
     *,
     count: int | jax.Array,
     slow: jax.Array,
+    fraction: float,
     least: float | jax.Array = 0.0,
 ) -> tuple[At, jax.Array]:
     """One step of Mehrotra's method and its length, given the solver of its system.
@@ -334,6 +406,7 @@ def predictor_corrector(
         at: The iterate.
         count: Number of its pairs.
         slow: Whether the steps before have gained little.
+        fraction: How much of the way to the boundary the step may go.
         least: Gap below which not to aim where slow.
 
     Returns:
@@ -346,10 +419,10 @@ def predictor_corrector(
     target = jnp.where(slow, jnp.maximum(target, least), target) / count
     damping = jnp.where(slow, reach, 1.0)
     step = direction(target, jax.tree.map(lambda dv: damping * dv, affine))
-    return step, jnp.minimum(1.0, STEP_FRACTION * longest_step(at.pairs, step.pairs))
+    return step, jnp.minimum(1.0, fraction * longest_step(at.pairs, step.pairs))
 
 
-def _newton_system(program: QuadraticProgram, at: Iterate):
+def _newton_system(program: QuadraticProgram, at: Iterate, ridge: jax.Array):
     """Factorise the Newton system once; return its solver `(target, affine) -> step`.
 
     Eliminated in turn: the multipliers of the bounds, the slacks, the excess. What is
@@ -367,7 +440,7 @@ def _newton_system(program: QuadraticProgram, at: Iterate):
     scale = 1.0 / jnp.sqrt(diagonal)
     n = scale.shape[0]
     unit = hessian * scale[:, None] * scale
-    unit = jnp.where(jnp.eye(n, dtype=bool), 1.0 + n * RIDGE, unit)
+    unit = jnp.where(jnp.eye(n, dtype=bool), 1.0 + n * ridge, unit)
     factor = jnp.linalg.cholesky(unit, symmetrize_input=False)
     equality = solve_triangular(factor, (program.equality * scale).T, lower=True)
     schur = jnp.linalg.cholesky(equality.T @ equality)
