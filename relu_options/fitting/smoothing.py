@@ -7,11 +7,12 @@ freedom, the trace of the matrix that makes them, and *generalised cross-validat
 estimates the error on quotes that were left out by
 
 $$
-V(\lambda) = \frac{m \, \|A w - r\|^2}{(m - \gamma d)^2} .
+V(\lambda) = \frac{m \, \|A w - r\|^2}{(m - d)^2} (\gamma + (1 - \gamma) \mu) .
 $$
 
-A factor $\gamma$ a little above one keeps it from taking few quotes for exact. Of
-rulers the one with the lesser `V` is chosen (`relu_options.fitting.grid`).
+The last factor, with $\mu$ the mean square of the eigenvalues of that matrix, keeps it
+from taking few quotes for exact. Of rulers the one with the lesser `V` is chosen
+(`relu_options.fitting.grid`).
 
 *Mids alone.* Ten or twenty quotes tell $\lambda$ to an order of magnitude only. So
 $\lambda$ is the one that minimises $\tfrac{m}{2} \log V(\lambda) + \tfrac12
@@ -35,12 +36,16 @@ References:
     Craven, P. and Wahba, G. (1979). Smoothing noisy data with spline functions.
     *Numerische Mathematik*, 31, 377-403.
 
+    Lukas, M. (2006). Robust generalized cross-validation for choosing the
+    regularization parameter. *Inverse Problems*, 22(5), 1883-1902.
+
     Schall, R. (1991). Estimation in generalized linear models with random effects.
     *Biometrika*, 78(4), 719-727.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,24 +53,49 @@ from scipy.linalg import get_lapack_funcs
 
 from relu_options.fitting.objective import Objective
 
-REFERENCE = 1.2e-4  # the reference for lambda / m, with residuals in quote tolerances
-FACTORS = 10.0 ** np.array([-1.0, -0.5, 0.0, 0.5])  # that are tried around a solution
-LEAST = 1e-3  # of the reference: below it, quotes are met to all digits that matter
-MOST = 10.0  # the same above
-DECADES = 0.25  # c
-CAUTION = 0.8  # gamma
-LEAST_LEFT = 1e-9
-LEAST_FREEDOM = 0.3  # of the residuals, however many degrees the fitted values have
-SPREAD_NOISE = 0.1  # least variance of a mid in its spread, in half-spreads squared
-OUTLYING = 2.0  # half-spreads from which a residual is a wrong quote, not its noise
+
+@dataclass(frozen=True)
+class Choice:
+    """How the smoothing is chosen.
+
+    Attributes:
+        reference: The reference for `lambda`, per quote, with residuals in tolerances.
+        factors: That are tried around a solution; half decades are finer than quotes
+            tell.
+        least: Of the reference: below it, quotes are met to all digits that matter.
+        least_of_spreads: The same where spreads tell the noise.
+        most: Of the reference.
+        decades: `c`: how far quotes usually contradict the reference.
+        caution: `gamma`.
+        left: Least degrees of freedom of the residuals, which rounding may take.
+        left_of_spreads: The same where these are not what is told by.
+        noise: Least variance of a mid in its spread, in half-spreads squared: few
+            quotes can be met too well to tell, but anywhere in a spread is a price.
+        outlying: Half-spreads from which a residual is a wrong quote, not its noise.
+        rounding: Of a squared residual, as a share of the squared data.
+    """
+
+    reference: float = 1.2e-4
+    factors: tuple[float, ...] = (0.1, 10.0**-0.5, 1.0, 10.0**0.5)
+    least: float = 1e-3
+    least_of_spreads: float = 0.25
+    most: float = 10.0
+    decades: float = 0.25
+    caution: float = 0.8
+    left: float = 1e-9
+    left_of_spreads: float = 0.3
+    noise: float = 0.1
+    outlying: float = 2.0
+    rounding: float = 1e-26
 
 
+CHOICE = Choice()
 _factorise, _invert = get_lapack_funcs(("potrf", "trtri"), dtype=float)
 
 
 def reference_smoothing(count: int) -> float:
     """The reference for `lambda`, given the number of quotes."""
-    return REFERENCE * count
+    return CHOICE.reference * count
 
 
 @dataclass(frozen=True)
@@ -106,7 +136,7 @@ def judge(
     held = _Held(objective, weights, springs, smoothing)
     if has_spreads:
         return held.by_spreads(free)
-    return held.by_cross_validation(FACTORS if free else np.ones(1))
+    return held.by_cross_validation(CHOICE.factors if free else (1.0,))
 
 
 class _Held:
@@ -143,16 +173,17 @@ class _Held:
         objective, count = self._objective, self._count
         freedom = self._freedom(self._root(self._smoothing))
         # One quote far off must not have the others smoothed as if they were.
-        counted = np.clip(self._residual, -OUTLYING, OUTLYING)
+        counted = np.clip(self._residual, -CHOICE.outlying, CHOICE.outlying)
         noise = counted @ counted / max(count - freedom, 0.5)
-        # Few quotes can be met too well to tell; but anywhere in a spread is a price.
-        noise = max(noise, SPREAD_NOISE)
+        noise = max(noise, CHOICE.noise)
         signal = objective.penalty(self._weights) / max(freedom, 1.0)
-        criterion = 0.5 * count * np.log(noise / max(count - freedom, LEAST_FREEDOM))
+        criterion = (
+            0.5 * count * np.log(noise / max(count - freedom, CHOICE.left_of_spreads))
+        )
         chosen = np.sqrt(noise / signal) if free else self._smoothing
-        return Judgement(criterion, self._limited(chosen, 0.25))
+        return Judgement(criterion, self._limited(chosen, CHOICE.least_of_spreads))
 
-    def by_cross_validation(self, factors: np.ndarray) -> Judgement:
+    def by_cross_validation(self, factors: Sequence[float]) -> Judgement:
         """The best of a few multiples of `lambda`."""
         trials = [self._cross_validated(self._smoothing * each) for each in factors]
         return min(trials, key=lambda trial: trial.criterion)
@@ -165,18 +196,18 @@ class _Held:
             moved = root.T @ (root @ self._slope)
             residual = residual - change * (self._objective.design @ moved)
         influence = root @ self._objective.gram @ root.T
-        left = max(self._count - np.trace(influence), LEAST_LEFT)
+        left = max(self._count - np.trace(influence), CHOICE.left)
         # Rounding: a square of residuals below it says that there are none.
-        least = 1e-26 * self._objective.data @ self._objective.data
+        least = CHOICE.rounding * self._objective.data @ self._objective.data
         error = np.log(max(residual @ residual, least) * self._count / left**2)
-        error += np.log(CAUTION + (1.0 - CAUTION) * np.sum(influence**2) / self._count)
-        away = np.log10(smoothing / self._reference) / DECADES
+        share = np.sum(influence**2) / self._count
+        error += np.log(CHOICE.caution + (1.0 - CHOICE.caution) * share)
+        away = np.log10(smoothing / self._reference) / CHOICE.decades
         criterion = 0.5 * self._count * error + 0.5 * away**2
-        return Judgement(float(criterion), self._limited(smoothing, LEAST))
+        return Judgement(float(criterion), self._limited(smoothing, CHOICE.least))
 
     def _limited(self, smoothing: float, least: float) -> float:
         if not np.isfinite(smoothing):
             smoothing = self._smoothing
-        return float(
-            np.clip(smoothing, least * self._reference, MOST * self._reference)
-        )
+        ends = least * self._reference, CHOICE.most * self._reference
+        return float(np.clip(smoothing, *ends))
