@@ -39,14 +39,33 @@ from relu_options.fitting.quotes import NormalisedQuotes, Smile
 from relu_options.fitting.smooth import Trial, heavy_tailed, rough
 from relu_options.fitting.workers import cores
 
-LONGEST = 50.0  # ratio of at-the-money volatilities that bandwidths follow
-FRESHNESS = 1e-3  # how far the second solution's start is from the first solution
-EXPIRIES = (8, 16, 40, 64, 128)  # padded numbers of expiries
-CHUNK = 48  # spreads of one expiry that enter together
-CHUNKS = (0, 1, 2, 4, 8, 16, 48)  # padded numbers of chunks, per expiry
-SPARE = 1.25  # spreads that enter, for each quote that is outside
-ROUNDS = 8  # choices of spreads, each by the solution before
-TOLERANCE = 1e-6
+
+@dataclass(frozen=True)
+class CoupledSettings:
+    """How expiries are fitted together.
+
+    Attributes:
+        longest: Ratio of at-the-money volatilities that bandwidths follow.
+        freshness: How far from the first solution the second one starts.
+        expiries: Padded numbers of expiries; one programme is compiled for each.
+        chunk: Spreads of one expiry that enter together.
+        chunks: Padded numbers of chunks, per expiry.
+        spare: Spreads that enter, for each quote that is outside.
+        rounds: Choices of spreads, each by the solution before.
+        tolerance: Relative duality gap at which to stop.
+    """
+
+    longest: float = 50.0
+    freshness: float = 1e-3
+    expiries: tuple[int, ...] = (8, 16, 40, 64, 128)
+    chunk: int = 48
+    chunks: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 48)
+    spare: float = 1.25
+    rounds: int = 8
+    tolerance: float = 1e-6
+
+
+HOW = CoupledSettings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +123,7 @@ def fit_apart(
         n,
         low=min(smile.low for smile in smiles),
         high=max(smile.high for smile in smiles),
-        narrowest=narrowest * max(units.min(), units.max() / LONGEST),
+        narrowest=narrowest * max(units.min(), units.max() / HOW.longest),
     )
     lent = lend_shape(smiles, x, bandwidths)
 
@@ -127,7 +146,7 @@ def fit_together(
     trials: Sequence[Trial],
     weights: np.ndarray | None = None,
     *,
-    tolerance: float = TOLERANCE,
+    tolerance: float = HOW.tolerance,
 ) -> CoupledFit:
     """Fit all expiries in their order, with spreads as elastic bounds.
 
@@ -144,7 +163,7 @@ def fit_together(
         weights = np.stack([trial.weights for trial in trials])
     steps = sum(trial.steps for trial in trials)
     chunks = _chunks(trials, weights)
-    for rest in reversed(range(ROUNDS)):
+    for rest in reversed(range(HOW.rounds)):
         program, bounded = coupled_program(trials, weights, chunks)
         start = _start(trials, weights, len(program["hessian"]))
         answer = compiled(_solve)(program, *start, tolerance)
@@ -163,8 +182,8 @@ def _chunks(trials: Sequence[Trial], weights: np.ndarray) -> np.ndarray:
     for trial, row in zip(trials, weights, strict=True):
         quotes = trial.objective.quotes
         outside = np.sum(quotes.excess(trial.objective.fitted(row)) > 0.0)
-        available = -(-int(quotes.two_sided.sum()) // CHUNK)
-        wanted = max(1, -(-int(SPARE * outside) // CHUNK))
+        available = -(-int(quotes.two_sided.sum()) // HOW.chunk)
+        wanted = max(1, -(-int(HOW.spare * outside) // HOW.chunk))
         counts.append(min(wanted, available))
     return np.array(counts)
 
@@ -195,18 +214,20 @@ def coupled_program(
         The programme, and for each expiry the places of the quotes.
     """
     count, n = weights.shape
-    size = next(size for size in EXPIRIES if size >= count)
+    size = next(size for size in HOW.expiries if size >= count)
     total = int(chunks.sum())
-    most = size * next(each for each in CHUNKS if size * each >= total)
+    most = size * next(each for each in HOW.chunks if size * each >= total)
     # What pads, chunks of rows that bind nothing, belongs to the last expiry.
     owner = np.full(most, size - 1)
     owner[:total] = np.repeat(np.arange(count), chunks)
     bounds = [
-        trial.objective.bounds(row, CHUNK * wanted)
+        trial.objective.bounds(row, HOW.chunk * wanted)
         for trial, row, wanted in zip(trials, weights, chunks, strict=True)
     ]
-    padded = [each.padded(CHUNK * k) for each, k in zip(bounds, chunks, strict=True)]
-    padded.append(Bounds.none(n).padded(CHUNK * (most - total)))
+    padded = [
+        each.padded(HOW.chunk * k) for each, k in zip(bounds, chunks, strict=True)
+    ]
+    padded.append(Bounds.none(n).padded(HOW.chunk * (most - total)))
     rows = {name: np.concatenate([each[name] for each in padded]) for name in padded[0]}
     asked = [trial.objective for trial in trials]
     smoothing = [trial.smoothing for trial in trials]
@@ -217,11 +238,11 @@ def coupled_program(
         "hessian": np.stack(list(map(Objective.hessian, asked, smoothing)))[last],
         "gradient": np.stack(list(map(Objective.gradient, asked, smoothing)))[last],
         "constant": np.array(list(map(Objective.constant, asked, smoothing)))[last],
-        "rows": rows["rows"].reshape(most, CHUNK, n),
+        "rows": rows["rows"].reshape(most, HOW.chunk, n),
         "owner": owner,
-        "lower": rows["lower"].reshape(most, CHUNK),
-        "upper": rows["upper"].reshape(most, CHUNK),
-        "penalty": rows["penalty"].reshape(most, CHUNK),
+        "lower": rows["lower"].reshape(most, HOW.chunk),
+        "upper": rows["upper"].reshape(most, HOW.chunk),
+        "penalty": rows["penalty"].reshape(most, HOW.chunk),
         "coupled": (place > 0) & (place < count),
     }
     return program, [each.quotes for each in bounds]
@@ -242,7 +263,7 @@ def _solve(
 ) -> CalendarSolution:
     program = CalendarProgram(**data)
     begin = in_order(weights, program.kinks)
-    begin = begin + FRESHNESS * (spread - begin)
+    begin = begin + HOW.freshness * (spread - begin)
     if program.rows.shape[0]:
         start = _warm_start(program, begin)
     else:
@@ -255,11 +276,11 @@ def _warm_start(program: CalendarProgram, weights: jax.Array) -> CalendarIterate
     start = starting_point(program, weights)
     objective = program.objective(weights, jnp.zeros_like(start.excess)).mean()
     product = 0.1 * objective / weights.shape[1]  # of each unknown and its multiplier
-    excess = start.excess - 1.0 + FRESHNESS
-    slack = start.slack - 1.0 + FRESHNESS
+    excess = start.excess - 1.0 + HOW.freshness
+    slack = start.slack - 1.0 + HOW.freshness
     slack_dual = jnp.minimum(product / slack, program.penalty / 4.0)
     coupled = program.ordered
-    level = FRESHNESS * start.time_value
+    level = HOW.freshness * start.time_value
     calendar = jnp.where(coupled, jnp.maximum(start.calendar, level), 1.0)
     return replace(
         start,

@@ -29,13 +29,33 @@ from relu_options.fitting.quotes import NormalisedQuotes, Smile
 from relu_options.fitting.smoothing import judge, reference_smoothing
 
 NARROWEST = 0.125  # bandwidth at the forward, in at-the-money total volatilities
-ROUGH_TOLERANCE = 1.0  # of the solutions which only choose
-TOLERANCE = 1e-10
-ROUNDS = 5  # of choices of the smoothing, at most
-FRESHNESS = 0.1  # how far the second solution's start is from the first solution
-WARMTH = 0.01  # how far a known solution is pushed off its bounds
-CENTRALITY = 1e-4  # duality gap to start from, relative to the objective there
-ROWS = (64, 512, 4096, 32768)  # padded numbers of spreads that are bounds
+
+
+@dataclass(frozen=True)
+class SmoothSettings:
+    """How the programmes of one expiry are solved.
+
+    Attributes:
+        rough: Relative gap of the solutions that only choose.
+        fine: Of the one that is kept.
+        rounds: Choices of the smoothing, at most.
+        freshness: How far from the first solution the second one starts: an interior
+            point method is slow from the boundary.
+        warmth: The same for the start with spreads as bounds.
+        centrality: Duality gap to start from, relative to the objective there.
+        rows: Padded numbers of spreads that are bounds; one is compiled for each.
+    """
+
+    rough: float = 1.0
+    fine: float = 1e-10
+    rounds: int = 5
+    freshness: float = 0.1
+    warmth: float = 0.01
+    centrality: float = 1e-4
+    rows: tuple[int, ...] = (64, 512, 4096, 32768)
+
+
+HOW = SmoothSettings()
 
 
 class Answer(NamedTuple):
@@ -156,7 +176,7 @@ def fit_mids(
     second = attempt(quotes, score, unit, smoothing)
     best = min(first, second, key=lambda trial: trial.criterion)
     best = replace(best, steps=first.steps + second.steps)
-    return SmoothFit.of(best, solve_mids(best, TOLERANCE))
+    return SmoothFit.of(best, solve_mids(best, HOW.fine))
 
 
 def attempt(
@@ -176,8 +196,8 @@ def rough(objective: Objective, smoothing: float) -> Trial:
     has_spreads = bool(quotes.two_sided.all())
     weights = heavy_tailed(objective)
     trial = Trial(objective, weights, chosen, np.inf, 0)
-    for _ in range(ROUNDS):
-        answer = solve_mids(trial, ROUGH_TOLERANCE)
+    for _ in range(HOW.rounds):
+        answer = solve_mids(trial, HOW.rough)
         judgement = judge(
             objective,
             answer.weights,
@@ -215,7 +235,7 @@ def solve_mids(trial: Trial, tolerance: float) -> Answer:
     """Solve for the mids, from not too near to the weights of a trial."""
     objective, weights = trial.objective, trial.weights
     spread = heavy_tailed(objective)
-    start = weights + FRESHNESS * (spread - weights)
+    start = weights + HOW.freshness * (spread - weights)
     table = _table(objective, trial.smoothing, start)
     numbers = np.array([objective.constant(trial.smoothing), tolerance])
     return _answer(*compiled(_mids)(table, numbers))
@@ -225,10 +245,10 @@ def fit_inside(fit: SmoothFit) -> SmoothFit:
     """Fit with the spreads as elastic bounds: inside every spread if a curve can be."""
     trial, objective = fit.trial, fit.trial.objective
     spread = heavy_tailed(objective)
-    numbers = np.array([objective.constant(trial.smoothing), TOLERANCE])
-    for size in ROWS:
+    numbers = np.array([objective.constant(trial.smoothing), HOW.fine])
+    for size in HOW.rows:
         bounds = objective.bounds(fit.weights, size)
-        start = fit.weights + WARMTH * (spread - fit.weights)
+        start = fit.weights + HOW.warmth * (spread - fit.weights)
         table = _table(objective, trial.smoothing, start)
         answer = _answer(*compiled(_within)(table, numbers, bounds.padded(size)))
         fit = SmoothFit.of(replace(trial, steps=fit.steps), answer)
@@ -267,7 +287,7 @@ def _mids(table: jax.Array, numbers: jax.Array):
     program, weights = _program(table, numbers, no_rows(n)), table[n + 3]
     # Every product with its multiplier alike.
     start = starting_point(program, weights)
-    gap = CENTRALITY * program.objective(weights, start.excess)
+    gap = HOW.centrality * program.objective(weights, start.excess)
     start = replace(start, z=gap / n / weights)
     return _packed(solve(program, start, tolerance=numbers[1]))
 
@@ -296,8 +316,8 @@ def _warm_start(program: QuadraticProgram, weights: jax.Array) -> Iterate:
     n = weights.shape[0]
     objective = program.objective(weights, jnp.zeros_like(start.excess))
     product = 0.1 * objective / n  # of each unknown and its multiplier
-    excess = start.excess - 1.0 + WARMTH
-    slack = start.slack - 1.0 + WARMTH
+    excess = start.excess - 1.0 + HOW.warmth
+    slack = start.slack - 1.0 + HOW.warmth
     slack_dual = jnp.minimum(product / slack, program.penalty / 4.0)
     return replace(
         start,

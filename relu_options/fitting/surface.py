@@ -13,7 +13,7 @@ from relu_options.arbitrage.surface_certificate import settle_weights
 from relu_options.curves import FitReport
 from relu_options.errors import FitError, QuoteError
 from relu_options.fitting.compiled import one_thread
-from relu_options.fitting.coupled import EXPIRIES, CoupledFit, fit_apart, fit_together
+from relu_options.fitting.coupled import HOW, CoupledFit, fit_apart, fit_together
 from relu_options.fitting.curve import (
     ACCEPTABLE_GAP,
     FitOptions,
@@ -108,9 +108,9 @@ def fit_surface(
         left_out = (*left_out, *unresolved)
         rest = slice(len(unresolved), None)
         prepared, normalised, smiles = prepared[rest], normalised[rest], smiles[rest]
-        if len(prepared) > EXPIRIES[-1]:
+        if len(prepared) > HOW.expiries[-1]:
             raise QuoteError(
-                f"{len(prepared)} expiries exceed the {EXPIRIES[-1]} that one fit "
+                f"{len(prepared)} expiries exceed the {HOW.expiries[-1]} that one fit "
                 "takes; thin them out"
             )
         how = {"smoothing": options.asked, "narrowest": narrowest, "n": kinks}
