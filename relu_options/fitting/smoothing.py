@@ -133,16 +133,29 @@ def judge(
     Returns:
         The judgement.
     """
-    held = _Held(objective, weights, springs, smoothing)
+    held = Response(objective, weights, springs, smoothing)
     if has_spreads:
         return held.by_spreads(free)
     return held.by_cross_validation(CHOICE.factors if free else (1.0,))
 
 
-class _Held:
-    """A solution with its zero weights held at zero: linear in the data."""
+class Response:
+    """How a solution answers to the data, its zero weights held at zero: linearly.
 
-    def __init__(self, objective, weights, springs, smoothing):
+    Args:
+        objective: What was minimised.
+        weights: `w` of the solution, of shape `(n,)`.
+        springs: Stiffness that holds each weight, `z / w` of the solution; `(n,)`.
+        smoothing: Its `lambda`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        weights: np.ndarray,
+        springs: np.ndarray,
+        smoothing: float,
+    ):
         self._objective, self._weights = objective, weights
         self._smoothing = smoothing
         self._count = len(objective.data)
@@ -154,7 +167,7 @@ class _Held:
         self._slope = objective.prior @ weights + objective.pull
         self._residual = objective.residual(weights)
 
-    def _root(self, smoothing: float) -> np.ndarray:
+    def root(self, smoothing: float) -> np.ndarray:
         """`R` with `R' R` the inverse of the matrix that answers to the data."""
         total = self._held + smoothing**2 * self._objective.prior
         scale = 1.0 / np.sqrt(np.diagonal(total))
@@ -165,13 +178,14 @@ class _Held:
         inverse, _ = _invert(factor, lower=True, overwrite_c=True)
         return inverse * scale
 
-    def _freedom(self, root: np.ndarray) -> float:
-        return float(np.sum((root @ self._objective.gram) * root))
+    def influence(self, root: np.ndarray) -> np.ndarray:
+        """A matrix with the eigenvalues of that from data to fitted values."""
+        return root @ self._objective.gram @ root.T
 
     def by_spreads(self, free: bool) -> Judgement:
         """One step of Schall's method."""
         objective, count = self._objective, self._count
-        freedom = self._freedom(self._root(self._smoothing))
+        freedom = float(np.trace(self.influence(self.root(self._smoothing))))
         # One quote far off must not have the others smoothed as if they were.
         counted = np.clip(self._residual, -CHOICE.outlying, CHOICE.outlying)
         noise = counted @ counted / max(count - freedom, 0.5)
@@ -189,13 +203,13 @@ class _Held:
         return min(trials, key=lambda trial: trial.criterion)
 
     def _cross_validated(self, smoothing: float) -> Judgement:
-        root = self._root(smoothing)
+        root = self.root(smoothing)
         change = smoothing**2 - self._smoothing**2
         residual = self._residual
         if change:
             moved = root.T @ (root @ self._slope)
             residual = residual - change * (self._objective.design @ moved)
-        influence = root @ self._objective.gram @ root.T
+        influence = self.influence(root)
         left = max(self._count - np.trace(influence), CHOICE.left)
         # Rounding: a square of residuals below it says that there are none.
         least = CHOICE.rounding * self._objective.data @ self._objective.data
