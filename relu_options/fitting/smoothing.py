@@ -191,10 +191,9 @@ class Response:
         noise = counted @ counted / max(count - freedom, 0.5)
         noise = max(noise, CHOICE.noise)
         signal = objective.penalty(self._weights) / max(freedom, 1.0)
-        criterion = (
-            0.5 * count * np.log(noise / max(count - freedom, CHOICE.left_of_spreads))
-        )
-        chosen = np.sqrt(noise / signal) if free else self._smoothing
+        left = max(count - freedom, CHOICE.left_of_spreads)
+        criterion = 0.5 * count * float(np.log(noise / left))
+        chosen = float(np.sqrt(noise / signal)) if free else self._smoothing
         return Judgement(criterion, self._limited(chosen, CHOICE.least_of_spreads))
 
     def by_cross_validation(self, factors: Sequence[float]) -> Judgement:
