@@ -19,8 +19,8 @@ a mixture of equal weights. Roughness is measured in deviations, $z = x / \sigma
 *By normal score.* After a crash the density of an index is a narrow peak right of the
 forward with a long tail to the left: one scale is too coarse for the peak and too fine
 for the tail. A first fit knows its distribution function `F`; in $z = N^{-1}(F(x))$ it
-is the normal density. Kinks are equally spaced in $q$ with $z = c \sinh q$, and
-bandwidths and roughness go by that ruler.
+is the normal density. Kinks are equally spaced in $q$ with $z = c \sinh q$, one and a
+quarter of bandwidths apart; bandwidths and roughness go by that ruler.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from relu_options.fitting.kernels import FitKernel
 from relu_options.fitting.quotes import Smile
 
 SPACING = 1.5  # distance between neighbouring kinks, in bandwidths
+CLOSE = 1.25  # the same by score: where bandwidths are narrow, ripples are steep
 NEWTON_STEPS = 12
 FINEST = 0.02  # distance of kinks on the ruler that the roughness resolves
 LEAST_PILOT = math.log(1e-12)
 SLOWEST, FASTEST = 0.2, 8.0  # scores per deviation of the smile
-CORE = 2.5  # scores around the forward in which kinks are nearly equally spaced
+CORE = 3.0  # scores around the forward in which kinks are nearly equally spaced
 BLUR = 1.0  # kinks over which the rate of the scores is averaged
 
 
@@ -191,7 +192,7 @@ def by_score(
     ruler = CORE * np.sinh(q)
     cells = CORE * np.cosh(q) * (q[1] - q[0])
     at, slope = _inverse(ruler, z, x, 1.0 / rate)
-    return KinkGrid(at, slope * cells / SPACING, ruler, cells, _normal(ruler))
+    return KinkGrid(at, slope * cells / CLOSE, ruler, cells, _normal(ruler))
 
 
 def _normal(z: np.ndarray) -> np.ndarray:

@@ -60,8 +60,8 @@ class Choice:
 
     Attributes:
         reference: The reference for `lambda`, per quote, with residuals in tolerances.
-        factors: That are tried around a solution; half decades are finer than quotes
-            tell.
+        factors: That are tried around a solution; a quarter of a decade is finer than
+            quotes tell.
         least: Of the reference: below it, quotes are met to all digits that matter.
         least_of_spreads: The same where spreads tell the noise.
         most: Of the reference.
@@ -76,7 +76,7 @@ class Choice:
     """
 
     reference: float = 1.2e-4
-    factors: tuple[float, ...] = (0.1, 10.0**-0.5, 1.0, 10.0**0.5)
+    factors: tuple[float, ...] = tuple(10.0 ** (0.25 * np.array([-4, -2, -1, 0, 1, 2])))
     least: float = 1e-3
     least_of_spreads: float = 0.25
     most: float = 10.0
