@@ -49,6 +49,14 @@ def keep_compiled() -> None:
 
     Raises:
         ValueError: If the variable that switches it off says anything else.
+
+    Examples:
+        Importing the package calls it; called again it changes nothing.
+
+        >>> folder = jax.config.values["jax_compilation_cache_dir"]
+        >>> keep_compiled()
+        >>> jax.config.values["jax_compilation_cache_dir"] == folder
+        True
     """
     switch = os.environ.get(SWITCH, "")
     if switch not in ("", "off"):
