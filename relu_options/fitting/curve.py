@@ -63,6 +63,8 @@ def fit_curve(
     The curve is a one-layer network with non-negative output weights, found by the
     convex programme of `relu_options.fitting.objective`: it is inside every spread if a
     curve of this form can be, and otherwise leaves the spreads by as little as it can.
+    Its kinks stand by distance from the forward or by the normal score of a first fit,
+    whichever the quotes prefer (`relu_options.fitting.grid`, `.smoothing`).
     Quotes that even so stay ten half-spreads and more outside are wrong, not tight: the
     rest is then fitted without them, and they are named with the others that are left.
     Training by gradient moves the kinks and bandwidths too, for any loss
@@ -71,9 +73,10 @@ def fit_curve(
     Args:
         quotes: Options of one expiry: what `read_chain` reads, one slice of a chain, or
             prepared quotes.
-        smoothing: `"auto"` chooses it by the noise of the quotes; a number is in units
-            of the reference; zero fits the unsmoothed ReLU network, which reaches the
-            least error of any arbitrage-free curve.
+        smoothing: `"auto"` chooses it by the noise of the quotes, down to next to none
+            where they are exact; a number is in units of the reference; zero fits the
+            unsmoothed ReLU network, which reaches the least error of any
+            arbitrage-free curve.
         kinks: Number of hidden units of a smooth curve.
         narrowest: Bandwidth at the forward, in at-the-money total volatilities.
         on_arbitrage: `"fit"` fits with the least excess and names the quotes that are
