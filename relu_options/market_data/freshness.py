@@ -169,12 +169,21 @@ def _implied_by(
     half = np.where(known, half, np.nan)
     # A parabola through as many points as it has parameters has no residuals.
     with np.errstate(all="ignore"):
-        scatter = 1.4826 * np.nanmedian(off, axis=1)
+        scatter = 1.4826 * _medians(off)
         scatter *= np.sqrt(known.sum(1) / np.maximum(degrees, 1))
-        least = rule.least_error * np.nanmedian(half, axis=1)
-    least = np.where(degrees > 0, least, np.nanmedian(half, axis=1))
+        usual = _medians(half)
+        least = rule.least_error * usual
+    least = np.where(degrees > 0, least, usual)
     error = np.maximum(scatter, least) * np.sqrt(leverage)
     return np.exp(level), np.exp(level) * error
+
+
+def _medians(rows: np.ndarray) -> np.ndarray:
+    """Of what is not NaN in each row, `numpy.nanmedian` without its masks."""
+    count = np.count_nonzero(~np.isnan(rows), axis=1)
+    ordered, each = np.sort(rows, axis=1), np.arange(len(rows))
+    low, high = (ordered[each, np.maximum(count - k, 0) // 2] for k in (1, 0))
+    return np.where(count > 0, 0.5 * (low + high), np.nan)
 
 
 def _least_absolute(
@@ -188,17 +197,21 @@ def _least_absolute(
         Each polynomial's value at zero, its residuals, and the variance of that value
         in units of the variance of one observation.
     """
+    size = powers.shape[-1]
+    pairs = powers[..., None] * powers[..., None, :]
+    pairs = pairs.reshape(*powers.shape[:-1], size * size)
+    ridge = 1e-12 * np.eye(size)  # for fewer points than parameters
+
+    def normal(weights: np.ndarray) -> np.ndarray:
+        return (weights[:, None] @ pairs).reshape(-1, size, size) + ridge
+
     weights = known.astype(float)
-    identity = np.eye(powers.shape[-1])
-    ridge = 1e-12 * identity  # for fewer points than parameters
-    normal = np.einsum("rki,rk,rkj->rij", powers, weights, powers) + ridge
-    leverage = np.linalg.inv(normal)[:, 0, 0]
+    leverage = np.linalg.inv(normal(weights))[:, 0, 0]
     solution, residual = values[:, :0], values
     for _ in range(steps):
-        normal = np.einsum("rki,rk,rkj->rij", powers, weights, powers) + ridge
-        right = np.einsum("rki,rk,rk->ri", powers, weights, values)
-        solution = np.linalg.solve(normal, right[..., None])[..., 0]
-        residual = values - np.einsum("rki,ri->rk", powers, solution)
+        right = (weights * values)[:, None] @ powers
+        solution = np.linalg.solve(normal(weights), right[:, 0, :, None])
+        residual = values - (powers @ solution)[..., 0]
         floor = 1e-9 + 1e-3 * np.abs(residual).max(1, keepdims=True)
         weights = known / np.maximum(np.abs(residual), floor) * floor
-    return solution[:, 0], residual, leverage
+    return solution[:, 0, 0], residual, leverage
