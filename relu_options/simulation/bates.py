@@ -21,6 +21,8 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtr
 
+from relu_options import black_scholes
+
 _PANEL_NODES, _PANEL_WEIGHTS = np.polynomial.legendre.leggauss(16)
 _FIRST_PANEL = 0.25  # half the distance to the pole of the integrand of a price
 _LEAST_PANELS = 40
@@ -195,8 +197,6 @@ class BatesModel:
         self, strike: ArrayLike, *, forward: float, time_to_expiry: float
     ) -> np.ndarray:
         """Black-Scholes volatility of the model's out-of-the-money prices."""
-        from relu_options import black_scholes
-
         strike = np.asarray(strike, dtype=np.float64)
         is_call = strike >= forward
         price = self.price(

@@ -1,0 +1,167 @@
+"""The rules of CONTRIBUTING that the source itself can be asked about."""
+
+import ast
+
+from package_source import circle, complexity, imports, measures, read_package
+
+MODULES = read_package()
+IMPORTS = imports(MODULES)
+
+SEE_ALL = {"plotting", "plotting_backtest"}
+
+UPWARD = {
+    # A report says whether the quotes admit arbitrage, when it is asked.
+    ("market_data.chain", "quote_check"),
+    # A slice is prepared from a chain, whose report prepares each slice.
+    ("market_data.expiry_quotes", "market_data.chain"),
+    # A curve says what no other can better, by a second fit, when it is asked.
+    ("curves", "fitting.curve"),
+    # A fit has a second method.
+    ("fitting.curve", "fitting.curve_training"),
+    # A network is evaluated in integers, and read from a file.
+    ("verification.layers", "verification.exact"),
+    ("verification.layers", "verification.onnx_reader"),
+}
+"""Imports from a room below."""
+
+DEFERRED = {
+    ("market_data.chain", "quote_check"),
+    ("curves", "fitting.curve"),
+    ("curves", "payoffs"),
+    ("verification.layers", "verification.exact"),
+    ("verification.layers", "verification.onnx_reader"),
+    # Half a second, for those who train.
+    ("fitting.curve", "fitting.curve_training"),
+    ("fitting.curve", "fitting.training"),
+    ("fitting.surface", "fitting.surface_training"),
+    # A second, for those who draw.
+    ("__main__", "matplotlib"),
+    ("__main__", "matplotlib.pyplot"),
+    ("backtest.command", "plotting_backtest"),
+    # Optional, or warns while it is imported.
+    ("market_data.stored_chain", "pyarrow"),
+    ("progress", "tqdm.auto"),
+}
+"""Imports inside of functions, other than of `plot` methods and of `verify`."""
+
+HARD = {
+    "_formulas.elementwise.elementwise",
+    "arbitrage.chain_quotes.of",
+    "arbitrage.unknown_forward._undiscounted",
+    "backtest.engine.run",
+    "backtest.sweep.sweep",
+    "decomposition.decompose",
+    "fit_documents.to_document",
+    "fitting.calendar_program._newton_system",
+    "fitting.network_training.train_network",
+    "fitting.surface_training.train_surface",
+    "fitting.training.train",
+    "market_data.canonical.select_one",
+    "market_data.chain.__getitem__",
+    "market_data.chain._between",
+    "market_data.expiry_quotes.of",
+    "market_data.layouts.read",
+    "market_data.parity.forward_from_parity",
+    "replication.bermudan.bermudan_hedge",
+    "replication.domination.envelope_of",
+    "replication.replicate.replicate",
+    "simulation.path._quoted_day",
+    "surfaces.__post_init__",
+    "verification.by_programme._check",
+    "verification.interiors._highest_point",
+    "verification.onnx_reader.follow",
+    "verification.programme.maximise",
+    "verification.search.maximise",
+    "verification.sensitivity.worst_case_pnl",
+    "verification.sensitivity._radius",
+    "verify.verify",
+}
+"""Functions that are long or branch much: the list only becomes shorter."""
+
+PRIVATE = {"arbitrage.quotes"}
+"""Modules whose private names others take: as above."""
+
+MOST = {"files": 160, "lines": 47_400, "numeric constants": 285}
+"""What the package may have: lower it when it has less, and do not raise it."""
+
+
+def test_no_module_imports_one_that_imports_it():
+    edges = {
+        (each.importer, each.module)
+        for each in IMPORTS
+        if each.module in MODULES
+        and not (each.for_plot and each.module in SEE_ALL)
+        and (each.importer, each.module) not in UPWARD
+    }
+    assert circle(edges) == []
+
+
+def test_a_circle_is_found():
+    assert set(circle({("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")})) == set("abc")
+
+
+def test_only_plots_import_what_draws():
+    for each in IMPORTS:
+        if each.module in SEE_ALL and each.importer not in SEE_ALL:
+            assert each.for_plot or (each.importer, each.module) in DEFERRED, each
+
+
+def test_deferred_imports_have_a_reason():
+    deferred = {
+        (each.importer, each.module)
+        for each in IMPORTS
+        if each.function and not each.for_plot and each.module != "verify"
+    }
+    assert deferred <= DEFERRED
+
+
+def test_no_private_name_crosses_a_file():
+    crossing = {
+        (each.importer, each.module, each.name)
+        for each in IMPORTS
+        if each.module in MODULES
+        and each.name.startswith("_")
+        and not each.name.startswith("__")
+        and each.module not in PRIVATE
+    }
+    assert crossing == set()
+
+
+def test_functions_are_short_and_branch_little():
+    hard = {
+        f"{name}.{each.name}"
+        for name, module in MODULES.items()
+        for each in module.functions
+        if module.code_lines(each) > 60 or complexity(each) > 15
+    }
+    assert hard <= HARD
+
+
+def test_what_counts_as_code_and_as_a_branch():
+    (module, *_), text = (
+        MODULES.values(),
+        '''
+def f(x):
+    """Text.
+
+    More text.
+    """
+    # A comment.
+    if x and x > 1:  # two
+
+        return [y for y in x if y]
+    return 0
+''',
+    )
+    example = type(module)(module.path, text)
+    (function,) = example.functions
+    assert example.code_lines(function) == 4
+    assert complexity(function) == 5
+    numbers = type(module)(module.path, "A = 1\nB: int = -2\nC = (1, 2.0)\nD = 'x'\n")
+    assert numbers.constants == ["A", "B", "C"]
+    assert isinstance(example.tree, ast.Module)
+
+
+def test_the_package_does_not_grow():
+    found = measures(MODULES)
+    assert {name: found[name] for name in MOST if found[name] > MOST[name]} == {}
