@@ -1,4 +1,4 @@
-"""Generate `relu_options/_formulas/constants.py`, the constants of the option formulas.
+"""Generate `relu_options/formulas/constants.py`, the constants of the option formulas.
 
 Run from anywhere, with the development extra installed:
 
@@ -23,7 +23,7 @@ import mpmath as mp
 import numpy as np
 from scipy import special
 
-MODULE = Path(__file__).parent.parent / "relu_options" / "_formulas" / "constants.py"
+MODULE = Path(__file__).parent.parent / "relu_options" / "formulas" / "constants.py"
 
 PRECISION_BITS = 500
 TAIL_SCALE = 4.5

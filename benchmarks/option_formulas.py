@@ -34,9 +34,7 @@ import jax
 import numpy as np
 
 from relu_options import bachelier, black_scholes
-from relu_options._formulas import elementwise
-from relu_options._formulas import lognormal_kernels as lognormal
-from relu_options._formulas import normal_kernels as normal
+from relu_options.formulas import elementwise, lognormal, normal
 
 TRUTH = Path(__file__).parent.parent / "tests" / "option_truth.csv"
 EPS = 2.0**-52

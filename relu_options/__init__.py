@@ -38,9 +38,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if home == __name__:
-        return import_module(f"{__name__}.{name}")
-    return getattr(import_module(home), name)
+    found = vars(import_module(home)).get(name)
+    return import_module(f"{home}.{name}") if found is None else found
 
 
 def __dir__() -> list[str]:

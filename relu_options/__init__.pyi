@@ -2,9 +2,7 @@
 
 from relu_options import activations as activations
 from relu_options import arbitrage as arbitrage
-from relu_options import bachelier as bachelier
 from relu_options import backtest as backtest
-from relu_options import black_scholes as black_scholes
 from relu_options import curves as curves
 from relu_options import decomposition as decomposition
 from relu_options import dupire as dupire
@@ -47,6 +45,8 @@ from relu_options.fitting.local_volatility import (
 from relu_options.fitting.network_training import train_network as train_network
 from relu_options.fitting.surface import fit_surface as fit_surface
 from relu_options.fitting.training import TrainingOptions as TrainingOptions
+from relu_options.formulas import bachelier as bachelier
+from relu_options.formulas import black_scholes as black_scholes
 from relu_options.greeks_table import add_greeks as add_greeks
 from relu_options.market_data import ChainHistory as ChainHistory
 from relu_options.market_data import OptionChain as OptionChain

@@ -37,8 +37,8 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jax.typing import ArrayLike
 
-from relu_options import bachelier as normal_model
-from relu_options import black_scholes
+from relu_options.formulas import bachelier as normal_model
+from relu_options.formulas import black_scholes
 
 
 @dataclass(frozen=True)

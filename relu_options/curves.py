@@ -20,8 +20,6 @@ import numpy as np
 import pandas as pd
 from jax.core import Tracer
 
-from relu_options import black_scholes
-from relu_options._formulas.elementwise import Numeric, boolean, by_pieces, restorer
 from relu_options.arbitrage import (
     CurveCertificate,
     QuoteArbitrage,
@@ -31,6 +29,8 @@ from relu_options.arbitrage import (
 from relu_options.errors import require_payoff, require_positive
 from relu_options.files import check_seal
 from relu_options.fit_documents import from_document, to_document
+from relu_options.formulas import black_scholes
+from relu_options.formulas.elementwise import Numeric, boolean, by_pieces, restorer
 from relu_options.networks import (
     PriceNetwork,
     ReLUNetwork,

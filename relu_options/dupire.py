@@ -45,8 +45,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.lax.linalg import tridiagonal_solve
 
-from relu_options._formulas.elementwise import ArrayLike
 from relu_options.arbitrage.surface_certificate import settle_weights
+from relu_options.formulas.elementwise import ArrayLike
 from relu_options.surfaces import PriceSurface
 
 __all__ = [

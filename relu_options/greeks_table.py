@@ -1,14 +1,14 @@
 """Implied volatilities and Greeks of a table of quotes."""
 
 from collections.abc import Hashable, Mapping
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from relu_options import bachelier, black_scholes
 from relu_options.errors import QuoteError
+from relu_options.formulas import bachelier, black_scholes
+from relu_options.formulas.option_model import OptionModel, QuoteStatus
 from relu_options.market_data import (
     OptionChain,
     Quotes,
@@ -23,14 +23,10 @@ from relu_options.market_data.columns import (
     match_columns,
 )
 from relu_options.market_data.sources import column_key, open_source
-from relu_options.quote_status import QuoteStatus
 
 _READING = frozenset(Reading.__annotations__)
 _MARKET = ("forward", "discount_factor", "spot", "rate", "dividend_yield")
-_MODELS: dict[str, ModuleType] = {
-    "black_scholes": black_scholes,
-    "bachelier": bachelier,
-}
+_MODELS = {model.name: model for model in (black_scholes.model, bachelier.model)}
 
 
 def add_greeks(
@@ -81,15 +77,12 @@ def add_greeks(
         1   100.0              0.1987  0.5280
         2   110.0              0.2016  0.2752
     """
-    formulas = _formulas(model)
+    formulas = _model(model)
     quotes, table, terms = _priced(quotes, columns, terms)
     option, price = _terms(table, terms)
-    implied = (
-        formulas.implied_volatility
-        if model == "black_scholes"
-        else formulas.implied_normal_volatility
+    volatility, status = formulas.implied_volatility(
+        price=price, **option, return_status=True
     )
-    volatility, status = implied(price=price, **option, return_status=True)
     greeks = formulas.greeks(volatility=volatility, **option)
     added = {
         "implied_volatility": volatility,
@@ -132,7 +125,7 @@ def volatility_violations(
     table = add_greeks(quotes, model=model, prefix="_", columns=columns, **terms)
     _, quotes, terms = _priced(quotes, columns, terms)
     option, price = _terms(quotes, terms)
-    formulas = _formulas(model)
+    formulas = _model(model)
     found = pd.DataFrame(
         {
             "strike": quotes["strike"],
@@ -197,7 +190,7 @@ def _named(table: pd.DataFrame, found: Mapping[str, Hashable]) -> pd.DataFrame:
     return pd.DataFrame(own, index=table.index)
 
 
-def _formulas(model: str) -> ModuleType:
+def _model(model: str) -> OptionModel:
     if model not in _MODELS:
         raise ValueError(f"`model` must be one of {list(_MODELS)}, got {model!r}")
     return _MODELS[model]

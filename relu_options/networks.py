@@ -36,8 +36,8 @@ from jax.scipy.special import logsumexp, ndtr
 from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 
-from relu_options import bachelier, black_scholes
-from relu_options._formulas.mills_ratio import log_normal_distribution
+from relu_options.formulas import bachelier, black_scholes
+from relu_options.formulas.mills_ratio import log_normal_distribution
 
 Kernel = Literal["black", "bachelier"]
 

@@ -14,7 +14,7 @@ from matplotlib.markers import CARETDOWN
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-from relu_options import black_scholes
+from relu_options.formulas import black_scholes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

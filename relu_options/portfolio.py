@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from relu_options import black_scholes
+from relu_options.formulas import black_scholes
 from relu_options.networks import ReLUNetwork
 from relu_options.payoffs import Payoff
 from relu_options.payoffs.numbers import as_rationals, is_exact, short

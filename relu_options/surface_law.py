@@ -39,7 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from relu_options import black_scholes
+from relu_options.formulas import black_scholes
 from relu_options.networks import PriceNetwork
 
 EARLY = 0.25  # skeleton variance of the early law, over that of the first expiry

@@ -25,8 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from relu_options import black_scholes, surface_law
-from relu_options._formulas.elementwise import Numeric, boolean, by_pieces, restorer
+from relu_options import surface_law
 from relu_options.arbitrage.surface_certificate import (
     SurfaceCertificate,
     certify_surface,
@@ -43,6 +42,8 @@ from relu_options.curves import (
 from relu_options.errors import QuoteError
 from relu_options.expiry_labels import find_expiry
 from relu_options.fit_documents import from_document, to_document
+from relu_options.formulas import black_scholes
+from relu_options.formulas.elementwise import Numeric, boolean, by_pieces, restorer
 from relu_options.market_data.clocks import utc_time, years_between
 from relu_options.networks import PriceNetwork
 from relu_options.surface_law import Law, LognormalLaw, Marginal, law_of

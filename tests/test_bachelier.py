@@ -11,9 +11,9 @@ import QuantLib as ql
 from option_truth import load_truth
 
 from relu_options import bachelier, black_scholes
-from relu_options._formulas import elementwise
-from relu_options._formulas import normal_kernels as kernels
-from relu_options.bachelier import QuoteStatus
+from relu_options.formulas import elementwise
+from relu_options.formulas import normal as kernels
+from relu_options.formulas.bachelier import QuoteStatus
 
 
 def random_options(rng, size=200) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import QuantLib as ql
 from option_truth import PATH, load_truth
 
 from relu_options import black_scholes
-from relu_options._formulas import elementwise
-from relu_options._formulas import lognormal_kernels as kernels
-from relu_options.black_scholes import QuoteStatus
+from relu_options.formulas import elementwise
+from relu_options.formulas import lognormal as kernels
+from relu_options.formulas.black_scholes import QuoteStatus
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 GREEKS = ("delta", "gamma", "vega", "theta", "rho", "vanna", "volga", "charm")

@@ -24,6 +24,7 @@ MODULES = ["relu_options"] + [
     module.name for module in pkgutil.walk_packages(ro.__path__, "relu_options.")
 ]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+USED = inspect.isclass, inspect.isfunction, inspect.ismethod
 
 
 def exported_modules():
@@ -52,7 +53,7 @@ def exported_names():
             ]
         for name in names:
             value = getattr(module, name)
-            if inspect.isclass(value) or inspect.isfunction(value):
+            if any(kind(value) for kind in USED):
                 found[f"{value.__module__}.{value.__qualname__}"] = value
     return found
 

@@ -45,7 +45,7 @@ DEFERRED = {
 """Imports inside of functions, other than of `plot` methods and of `verify`."""
 
 HARD = {
-    "_formulas.elementwise.elementwise",
+    "formulas.elementwise.elementwise",
     "arbitrage.chain_quotes.of",
     "arbitrage.unknown_forward._undiscounted",
     "backtest.engine.run",

@@ -76,7 +76,7 @@ REMEDIES = sorted(
 
 
 def public_names() -> set[str]:
-    formulas = {"black_scholes", "bachelier"}
+    formulas = {"option_model", "black_scholes", "bachelier"}
     names = set(dir(relu_options)) | ENTRIES
     names |= {one.name for one in EVERY if one.module in formulas}
     classes = {one for one in dir(relu_options) if one[0].isupper()}

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from relu_options import black_scholes
 from relu_options.backtest.contracts import Contract, Event, Mark, Slice, slice_name
 from relu_options.backtest.day import Day, Terms
 from relu_options.curves import PriceCurve
 from relu_options.errors import BacktestError
+from relu_options.formulas import black_scholes
 from relu_options.surfaces import Surface
 
 Marks = Literal["surface", "mid"]

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from relu_options import black_scholes
 from relu_options.backtest.contracts import Slice
 from relu_options.backtest.day import History, curve_of
 from relu_options.backtest.engine import Surfaces, dates_between
 from relu_options.backtest.svi import fit_svi
 from relu_options.errors import FitError, QuoteError, refuse
 from relu_options.fitting.surface import fit_surface
+from relu_options.formulas import black_scholes
 from relu_options.market_data import ExpiryQuotes, OptionChain, prepare_quotes
 from relu_options.progress import with_progress
 from relu_options.surfaces import Surface

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from threadpoolctl import ThreadpoolController
 
-from relu_options._formulas.elementwise import compiler_options
+from relu_options.formulas.elementwise import compiler_options
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController as Controller

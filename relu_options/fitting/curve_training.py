@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from relu_options import black_scholes
 from relu_options.curves import PriceCurve
 from relu_options.fitting.compiled import compiled, one_thread
 from relu_options.fitting.curve import FitOptions, checked_curve
@@ -44,6 +43,7 @@ from relu_options.fitting.training import (
     learned_rows,
     train,
 )
+from relu_options.formulas import black_scholes
 from relu_options.market_data import ExpiryQuotes
 from relu_options.networks import PriceNetwork
 

@@ -41,7 +41,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from relu_options import activations, bachelier
+from relu_options import activations
+from relu_options.formulas import bachelier
 from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
 
 Layers = Sequence[tuple[ArrayLike, ArrayLike]]

@@ -21,8 +21,8 @@ from typing import Literal
 
 import numpy as np
 
-from relu_options import bachelier, black_scholes
-from relu_options._formulas.elementwise import elementwise
+from relu_options.formulas import bachelier, black_scholes
+from relu_options.formulas.elementwise import elementwise
 
 LEAST_VEGA = 1e-6  # where a volatility is not known, or tells no price
 

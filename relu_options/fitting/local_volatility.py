@@ -42,8 +42,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from relu_options import black_scholes
-from relu_options._formulas.elementwise import Numeric, restorer
 from relu_options.arbitrage.surface_certificate import settle_weights
 from relu_options.curves import FitReport
 from relu_options.dupire import (
@@ -57,6 +55,8 @@ from relu_options.errors import FitError, QuoteError
 from relu_options.fitting.compiled import one_thread
 from relu_options.fitting.curve import expiry_labels, shared_quote_time
 from relu_options.fitting.surface import prepared_expiries
+from relu_options.formulas import black_scholes
+from relu_options.formulas.elementwise import Numeric, restorer
 from relu_options.market_data import ExpiryQuotes, Quotes, Reading
 from relu_options.surfaces import PriceSurface, SurfaceFit
 

@@ -38,7 +38,6 @@ import pandas as pd
 from jax.lax.linalg import tridiagonal_solve
 from jax.scipy.special import ndtr, ndtri
 
-from relu_options import black_scholes
 from relu_options.arbitrage.surface_certificate import settle_weights
 from relu_options.fitting.compiled import compiled, one_thread
 from relu_options.fitting.curve import expiry_labels, shared_quote_time
@@ -64,6 +63,7 @@ from relu_options.fitting.training import (
     TrainingReport,
     train,
 )
+from relu_options.formulas import black_scholes
 from relu_options.market_data import ExpiryQuotes
 from relu_options.surface_law import time_values
 from relu_options.surfaces import PriceSurface, SurfaceFit

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from relu_options import black_scholes
 from relu_options.errors import QuoteError
+from relu_options.formulas import black_scholes
 from relu_options.market_data.cleaning import (
     LEAST_STRIKES,
     QuotedRows,

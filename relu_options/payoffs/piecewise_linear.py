@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from relu_options._formulas.elementwise import restorer
+from relu_options.formulas.elementwise import restorer
 from relu_options.networks import ReLUNetwork
 from relu_options.payoffs.numbers import (
     Number,

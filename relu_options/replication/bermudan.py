@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from relu_options import black_scholes
+from relu_options.formulas import black_scholes
 from relu_options.payoffs import Payoff
 from relu_options.replication.learning import fit_payoff
 

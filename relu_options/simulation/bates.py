@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtr
 
-from relu_options import black_scholes
+from relu_options.formulas import black_scholes
 
 _PANEL_NODES, _PANEL_WEIGHTS = np.polynomial.legendre.leggauss(16)
 _FIRST_PANEL = 0.25  # half the distance to the pole of the integrand of a price

@@ -1,6 +1,6 @@
 """The normal model's kernels: functions of arrays, for use in compiled code.
 
-They mirror `lognormal_kernels`: forward, strike and total volatility of undiscounted
+They mirror `lognormal`: forward, strike and total volatility of undiscounted
 options, all in currency units, forward and strike of either sign.
 """
 
@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from relu_options._formulas.constants import (
+from relu_options.formulas.constants import (
     NORMAL_GUESS,
     NORMAL_GUESS_SCALE,
     NORMAL_PAYOFF,
     ROOT_TWO_PI,
     TAIL_SCALE,
 )
-from relu_options._formulas.fusible import (
+from relu_options.formulas.fusible import (
     horner,
     over,
     polynomial,
@@ -25,13 +25,13 @@ from relu_options._formulas.fusible import (
     reciprocal,
     square_root,
 )
-from relu_options._formulas.log_ratio import coarse_log1p_ratio, positive_log_ratio
-from relu_options._formulas.mills_ratio import (
+from relu_options.formulas.log_ratio import coarse_log1p_ratio, positive_log_ratio
+from relu_options.formulas.mills_ratio import (
     normal_density,
     normal_distribution,
     unscaled_density,
 )
-from relu_options._formulas.price_series import log_volatility_step, small_expm1
+from relu_options.formulas.price_series import log_volatility_step, small_expm1
 
 _HUGE = 1e100
 """Stands for infinity where infinity times zero would come up."""

@@ -12,7 +12,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.typing import ArrayLike
 
-from relu_options._formulas.constants import (
+from relu_options.formulas.constants import (
     INVERSE_ROOT_TWO_PI,
     LOWER_GUESS,
     LOWER_GUESS_SCALE,
@@ -20,25 +20,25 @@ from relu_options._formulas.constants import (
     UPPER_GUESS,
     UPPER_GUESS_SCALE,
 )
-from relu_options._formulas.fusible import (
+from relu_options.formulas.fusible import (
     over,
     quotient,
     reciprocal,
     square_root,
 )
-from relu_options._formulas.log_ratio import (
+from relu_options.formulas.log_ratio import (
     coarse_log1p_ratio,
     log_ratio,
     positive_log_ratio,
 )
-from relu_options._formulas.mills_ratio import (
+from relu_options.formulas.mills_ratio import (
     LEAST_ARGUMENT,
     mills_difference,
     mills_ratio,
     normal_distribution,
     unscaled_density,
 )
-from relu_options._formulas.price_series import log_volatility_step, small_expm1
+from relu_options.formulas.price_series import log_volatility_step, small_expm1
 
 _HUGE = 1e100
 """Stands for infinity where infinity times zero would come up."""
@@ -133,6 +133,7 @@ class Sides(NamedTuple):
 def normalise(
     forward: jax.Array, strike: jax.Array, is_call: jax.Array | bool
 ) -> Sides:
+    """Order forward and strike."""
     above = forward > strike
     higher = jnp.where(above, forward, strike)
     lower = jnp.where(above, strike, forward)

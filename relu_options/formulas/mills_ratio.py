@@ -14,8 +14,8 @@ $\sqrt{2\pi}$, the constant of the density.
 import jax
 import jax.numpy as jnp
 
-from relu_options._formulas.constants import INVERSE_ROOT_TWO_PI, MILLS, TAIL_SCALE
-from relu_options._formulas.fusible import exponential, polynomial, reciprocal
+from relu_options.formulas.constants import INVERSE_ROOT_TWO_PI, MILLS, TAIL_SCALE
+from relu_options.formulas.fusible import exponential, polynomial, reciprocal
 
 LEAST_ARGUMENT = -0.7
 """Where the polynomials begin; below it use R(u) = 1 / n(u) - R(-u)."""

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from relu_options._formulas.constants import (
+from relu_options.formulas.constants import (
     ATANH,
     COARSE_ATANH,
     LOG_TWO_HIGH,
     LOG_TWO_LOW,
 )
-from relu_options._formulas.fusible import polynomial, quotient
+from relu_options.formulas.fusible import polynomial, quotient
 
 _MANTISSA_BITS = 52
 # Exponents are shifted by this much to be positive: unsigned shifts and a bit pattern

@@ -13,16 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from relu_options._formulas.constants import INVERSE_ROOT_TWO_PI
-from relu_options._formulas.discounted import Greeks
-from relu_options._formulas.fusible import reciprocal, square_root
-from relu_options._formulas.log_ratio import positive_log_ratio
-from relu_options._formulas.lognormal_kernels import (
+from relu_options.formulas.constants import INVERSE_ROOT_TWO_PI
+from relu_options.formulas.fusible import reciprocal, square_root
+from relu_options.formulas.log_ratio import positive_log_ratio
+from relu_options.formulas.lognormal import (
     normalise,
     scaled_moneyness,
     slopes,
     tails,
 )
+from relu_options.formulas.option_model import Greeks
 
 
 class PackedGreeks(NamedTuple):
@@ -57,7 +57,7 @@ def unpack(packed: PackedGreeks, time_to_expiry: np.ndarray) -> Greeks:
 
 
 def packed_greeks(
-    model: Any, market: Any, time_to_expiry, strike, volatility, is_call
+    market: Any, time_to_expiry, strike, volatility, is_call
 ) -> PackedGreeks:
     """Price and Greeks of options whose numbers are all positive and finite.
 
