@@ -253,10 +253,12 @@ class QuoteArbitrage:
         Args:
             expiries: Names of the expiries; by default their positions.
         """
-        count = f"{len(self.excess):,} quotes"
-        alone = not expiries and len(self.forwards) == 1
-        nearest = "price curve" if alone else "surface"
-        if not alone:
+        count, family = f"{len(self.excess):,} quotes", self.family
+        if len(self.forwards) == 1 and not expiries:
+            nearest, remedy = "price curve", "fit with the least excess"
+            family = f"{family} {'-'.join(f'{k:.10g}' for k in self.family_strikes)}"
+        else:
+            nearest, remedy = "surface", "use `repair_quotes`"
             count = f"{count} of {len(self.forwards)} expiries"
             expiries = expiries or [f"{i}" for i in range(len(self.forwards))]
         if self.is_arbitrage_free:
@@ -264,24 +266,11 @@ class QuoteArbitrage:
                 f"no static arbitrage: a {nearest} passes inside the bid and ask of "
                 f"all {count}"
             )
-        outside = np.flatnonzero(self.excess)
-        if not alone:
-            outside = outside[np.argsort(-self.excess[outside], kind="stable")]
-        shown = ", ".join(
-            f"{'' if alone else f'{expiries[self.expiry[row]]} '}"
-            f"{'call' if self.is_call[row] else 'put'} {self.strike[row]:.10g} "
-            f"({self.excess[row]:.3g})"
-            for row in outside[:SHOWN]
-        )
-        more = ", ..." if len(outside) > SHOWN else ""
-        strikes = "-".join(f"{strike:.10g}" for strike in self.family_strikes)
         return (
-            f"static arbitrage in {count}: {self.family}"
-            f"{f' {strikes}' if alone else ''}: {self.simplest_in_words(expiries)} "
-            f"today and cannot lose; the nearest {nearest} is outside "
-            f"{len(outside):,} of {f'{len(self.excess):,} quotes' if alone else 'them'}"
-            f": {shown}{more}; drop or widen these quotes, or "
-            + ("fit with the least excess" if alone else "use `repair_quotes`")
+            f"static arbitrage in {count}: {family}: "
+            f"{self.simplest_in_words(expiries)} today and cannot lose; the nearest "
+            f"{nearest} is outside {np.count_nonzero(self.excess):,} of {count}: "
+            f"{self._worst_in_words(expiries)}; drop or widen these quotes, or {remedy}"
         )
 
     def simplest_in_words(self, expiries: Sequence[str] = ()) -> str:
@@ -289,10 +278,22 @@ class QuoteArbitrage:
         simplest = () if self.simplest is None else (self.simplest,)
         return legs_in_words(self.legs(*simplest), expiries)
 
+    def _worst_in_words(self, expiries: Sequence[str]) -> str:
+        """The quotes that the nearest prices are most outside of, and by how much."""
+        worst = np.argsort(-self.excess, kind="stable")[: np.count_nonzero(self.excess)]
+        names = (
+            f"{f'{expiries[self.expiry[row]]} ' if expiries else ''}"
+            f"{'call' if self.is_call[row] else 'put'} {self.strike[row]:.10g} "
+            f"({self.excess[row]:.3g})"
+            for row in worst[:SHOWN].tolist()
+        )
+        return ", ".join(names) + (", ..." if len(worst) > SHOWN else "")
+
     @cached_property
     def _nodes(self) -> np.ndarray:
         """A quote of each strike of each expiry."""
-        return np.unique([self.expiry, self.strike], axis=1, return_index=True)[1]
+        keys = np.stack([self.expiry, self.strike])
+        return np.unique(keys, axis=1, return_index=True)[1]
 
     def _table(self, trades: tuple[Trade, ...]) -> pd.DataFrame:
         """Legs, of one expiry without its position."""
