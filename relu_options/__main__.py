@@ -18,12 +18,14 @@ from typing import Any, NoReturn, get_args
 
 import relu_options as ro
 from relu_options.backtest import command as backtesting
+from relu_options.curves import volatility_in_words
 from relu_options.errors import (
     BacktestError,
     FitError,
     MissingColumnError,
     refuse,
 )
+from relu_options.market_data.cleaning import Kernel
 from relu_options.market_data.columns import PriceUnit, VolatilityUnit
 
 FAILURES = (ValueError, KeyError, FitError, BacktestError, OSError, ImportError)
@@ -104,7 +106,7 @@ def in_shell_words(message: str) -> str:
         >>> in_shell_words("30 rows dropped, 1 note: see `report`")
         '30 rows dropped, 1 note: see `relu-options inspect`'
     """
-    names = "|".join((*WORDS, *NUMBERS, *UNITS, "expiry", "settlement"))
+    names = "|".join((*WORDS, *NUMBERS, *CHOICES, "expiry", "settlement"))
     message = re.sub(
         rf"`({names})=?([^`=]*)`",
         lambda match: f"`--{match[1].replace('_', '-')} {match[2]}".rstrip() + "`",
@@ -135,7 +137,7 @@ def declare_source(parser: argparse.ArgumentParser, *, bundled: bool = True) -> 
     )
     for name, text in NUMBERS.items():
         parser.add_argument(_flag(name), type=float, help=text)
-    for name, choices in UNITS.items():
+    for name, choices in CHOICES.items():
         parser.add_argument(_flag(name), choices=choices, help="default: as it seems")
 
 
@@ -167,8 +169,12 @@ NUMBERS = {
 }
 """Those that are numbers."""
 
-UNITS = {"price_unit": get_args(PriceUnit), "volatility_unit": get_args(VolatilityUnit)}
-"""Those that choose a unit."""
+CHOICES = {
+    "price_unit": get_args(PriceUnit),
+    "volatility_unit": get_args(VolatilityUnit),
+    "kernel": get_args(Kernel),
+}
+"""Those that choose a unit, or the law of the underlying."""
 
 
 def declare_slices(parser: argparse.ArgumentParser, otherwise: str) -> None:
@@ -198,7 +204,7 @@ def read_source(options: argparse.Namespace) -> ro.OptionChain:
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `read_chain` that are given."""
-    names = (*WORDS, *NUMBERS, *UNITS)
+    names = (*WORDS, *NUMBERS, *CHOICES)
     given = {name: getattr(options, name) for name in names}
     given["columns"] = _columns(options.column)
     return {name: value for name, value in given.items() if value is not None}
@@ -269,8 +275,11 @@ def _fit(options: argparse.Namespace) -> None:
     print(f"discount factor  {curve.discount_factor:.8f}")
     if curve.fit is not None and curve.fit.quotes.has_spreads:
         print(f"inside spread    {curve.share_inside:.2%}")
-    error, least = 1e4 * curve.volatility_error, 1e4 * curve.least_error
-    print(f"volatility error {error:.2f} bp (least possible {least:.2f} bp)")
+    error, least = (
+        volatility_in_words(value, curve.kernel)
+        for value in (curve.volatility_error, curve.least_error)
+    )
+    print(f"volatility error {error} (least possible {least})")
     print(f"certificate      {curve.certificate}")
     picture = Path(options.output).with_suffix(".png")
     figure, axes = _canvas(figsize=(8, 5))

@@ -29,8 +29,8 @@ from relu_options.arbitrage import (
 from relu_options.errors import require_payoff, require_positive
 from relu_options.files import check_seal
 from relu_options.fit_documents import from_document, to_document
-from relu_options.formulas import black_scholes
 from relu_options.formulas.elementwise import Numeric, boolean, by_pieces, restorer
+from relu_options.formulas.laws import MODELS, Law
 from relu_options.networks import (
     PriceNetwork,
     ReLUNetwork,
@@ -97,6 +97,11 @@ class PriceCurve:
     curve is a pytree of its network, forward, discount factor and time to expiry: what
     is evaluated at strikes can be compiled, mapped and differentiated.
 
+    The hidden units of a network have a lognormal law, or a normal one: then the
+    underlying may be negative, the curve moves with the forward without changing its
+    shape, and its volatilities are normal ones, in currency units per square root of a
+    year.
+
     `repr` computes nothing; `print` says how well the curve fits its quotes.
 
     Attributes:
@@ -128,11 +133,28 @@ class PriceCurve:
             PriceNetwork.option, strike, boolean(is_call, name="is_call")
         )
 
+    @property
+    def kernel(self) -> Law:
+        """The law of the hidden units: "lognormal" or "normal"."""
+        return "lognormal" if self.network.kernel == "black" else "normal"
+
     def implied_volatility(self, strike: Any) -> Numeric:
-        """Black-Scholes volatility, annualised, 0.2 meaning 20%."""
+        """Black-Scholes volatility, annualised, 0.2 meaning 20%.
+
+        With the normal kernel, Bachelier's: in currency units per square root of a
+        year. Black's, where there is one, is
+        `bachelier.lognormal_from_normal_volatility` of it.
+
+        Examples:
+            >>> unit = PriceNetwork(jnp.array([-37.0]), jnp.ones(1), jnp.array([9.0]),
+            ...                     "bachelier")
+            >>> oil = PriceCurve(unit, -37.0, 1.0, 0.25)
+            >>> round(oil.implied_volatility(-50.0), 10)
+            18.0
+        """
         exact = strike if isinstance(strike, Tracer) else np.asarray(strike, float)
         is_call = exact >= self.forward  # out of the money, where prices are exact
-        return black_scholes.implied_volatility(
+        return MODELS[self.kernel].implied_volatility(
             price=self._evaluate(PriceNetwork.option, strike, is_call),
             forward=self.forward,
             strike=strike,
@@ -145,8 +167,12 @@ class PriceCurve:
         r"""Derivative of the price in the forward, the curve moving with it.
 
         Prices are homogeneous in forward and strike, so that $\partial C / \partial F =
-        (C - K \, \partial C / \partial K) / F$.
+        (C - K \, \partial C / \partial K) / F$; with the normal kernel they depend on
+        the difference of the two, and it is $-\partial C / \partial K$.
         """
+        if self.kernel == "normal":
+            above = self._evaluate(PriceNetwork.survival, strike)
+            return above - self._where_put(is_call)
         call = self._evaluate(_asset_above, strike) / self.forward
         return call - self._where_put(is_call)
 
@@ -158,6 +184,8 @@ class PriceCurve:
     def gamma(self, strike: Any) -> Numeric:
         """Second derivative of the price in the forward, the curve moving with it."""
         curvature = self._evaluate(PriceNetwork.second_derivative, strike)
+        if self.kernel == "normal":
+            return curvature
         return (_factor(strike) / self.forward) ** 2 * curvature
 
     def density(self, strike: Any) -> Numeric:
@@ -171,8 +199,8 @@ class PriceCurve:
     def quantile(self, probability: Any) -> Numeric:
         """The least strike at or below which the underlying finishes so probably.
 
-        At 0 and 1 the ends of the law, for a lognormal kernel 0 and infinity. See
-        `PriceNetwork.quantile`.
+        At 0 and 1 the ends of the law, for a lognormal kernel 0 and infinity, for a
+        normal one minus infinity and infinity. See `PriceNetwork.quantile`.
 
         Raises:
             ValueError: If a probability is outside of [0, 1]; under JAX transformations
@@ -257,7 +285,7 @@ class PriceCurve:
         fitted = np.where(
             source.is_call, self.price(strike), self.price(strike, is_call=False)
         )
-        quoted = black_scholes.implied_volatility(
+        quoted = MODELS[self.kernel].implied_volatility(
             price=source.mid,
             forward=self.forward,
             strike=strike,
@@ -270,7 +298,7 @@ class PriceCurve:
             fitted_price=fitted,
             fitted_volatility=self.implied_volatility(strike),
             implied_volatility=quoted,
-            forward=self.forward,
+            unit=source.unit,
         )
 
     @property
@@ -305,6 +333,7 @@ class PriceCurve:
             **self._fitted().quotes.listed,
             forward=self.forward,
             discount_factor=self.discount_factor,
+            signed=self.kernel == "normal",
         )
 
     @property
@@ -314,7 +343,10 @@ class PriceCurve:
 
     @property
     def volatility_error(self) -> float:
-        """Root mean square of fitted minus quoted volatility."""
+        """Root mean square of fitted minus quoted volatility.
+
+        With the normal kernel in currency units per square root of a year.
+        """
         return volatility_error(self._judged)
 
     @property
@@ -412,8 +444,9 @@ class PriceCurve:
     def __repr__(self) -> str:
         label = self.expiry if self.fit is None else self.fit.quotes.label
         name = f"{type(self).__name__}({label + ', ' if self.expiry and label else ''}"
+        law = "normal kernel, " if self.kernel == "normal" else ""
         text = (
-            f"{name}forward={self.forward:.8g}, "
+            f"{name}{law}forward={self.forward:.8g}, "
             f"discount_factor={self.discount_factor:.6g}, "
             f"time_to_expiry={self.time_to_expiry:.5g}, {self._size_in_words()}"
         )
@@ -429,7 +462,8 @@ class PriceCurve:
                 text += f", {self.share_inside:.2%} inside their spread"
                 text += self._conflicts_in_words()
             if not np.isnan(self.volatility_error):
-                text += f", volatility error {1e4 * self.volatility_error:.2f} bp"
+                error = volatility_in_words(self.volatility_error, self.kernel)
+                text += f", volatility error {error}"
         return text + ")"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
@@ -494,13 +528,27 @@ class PriceCurve:
         return restore(by_pieces(compiled, *columns))
 
 
+def volatility_in_words(error: float, kernel: Law) -> str:
+    """An error of volatility: in basis points, or in the unit of a normal volatility.
+
+    Examples:
+        >>> volatility_in_words(0.00023, "lognormal")
+        '2.30 bp'
+        >>> volatility_in_words(0.00023, "normal")
+        '0.00023 (normal, in currency)'
+    """
+    if kernel == "normal":
+        return f"{error:.3g} (normal, in currency)"
+    return f"{1e4 * error:.2f} bp"
+
+
 def judged(
     table: pd.DataFrame,
     *,
     fitted_price: np.ndarray,
     fitted_volatility: Any,
     implied_volatility: Any,
-    forward: float | np.ndarray,
+    unit: float | np.ndarray,
 ) -> pd.DataFrame:
     """Quotes with what a fit makes of them, and by how much it is outside of each.
 
@@ -509,7 +557,8 @@ def judged(
         fitted_price: Currency paid today, of shape `(m,)`.
         fitted_volatility: Annualised, likewise.
         implied_volatility: Of the mids, likewise.
-        forward: Currency units, one or one for each quote.
+        unit: What prices are compared with, in currency units: the forward, or
+            `ExpiryQuotes.unit`; one or one for each quote.
 
     Returns:
         The table.
@@ -517,11 +566,11 @@ def judged(
     Examples:
         >>> table = pd.DataFrame({"bid": [1.0], "ask": [1.2], "mid": [1.1]})
         >>> judged(table, fitted_price=np.array([1.25]), fitted_volatility=0.21,
-        ...        implied_volatility=0.2, forward=100.0)["excess"].round(6).tolist()
+        ...        implied_volatility=0.2, unit=100.0)["excess"].round(6).tolist()
         [0.05]
     """
     outside = np.maximum(table["bid"] - fitted_price, fitted_price - table["ask"])
-    rounding = 1e-12 * forward
+    rounding = 1e-12 * unit
     table["implied_volatility"] = implied_volatility
     table["fitted_price"] = fitted_price
     table["fitted_volatility"] = fitted_volatility

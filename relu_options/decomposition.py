@@ -110,6 +110,11 @@ def decompose(
         )
     if quotes is not None and not isinstance(quotes, ExpiryQuotes):
         quotes = prepare_quotes(quotes)
+    if quotes is not None:
+        quotes.require_lognormal(
+            "a payoff on listed strikes is one for spots from zero on; decompose it "
+            "without quotes, and price it on a curve"
+        )
     if strikes is None and quotes is not None:
         strikes = quotes.strike
     listed = None if strikes is None else np.unique(np.asarray(strikes))

@@ -143,6 +143,25 @@ def require_positive(**values: float) -> None:
             raise ValueError(f"{name} must be positive, not {value!r}")
 
 
+def require_forward(forward: float, *, signed: bool) -> None:
+    """Raise unless a forward is positive, or only finite if it may be negative.
+
+    Raises:
+        ValueError: With the number.
+
+    Examples:
+        >>> require_forward(-37.6, signed=True)
+        >>> require_forward(-37.6, signed=False)
+        Traceback (most recent call last):
+            ...
+        ValueError: forward must be positive, not -37.6
+    """
+    if not signed:
+        require_positive(forward=forward)
+    if not math.isfinite(forward):
+        raise ValueError(f"forward must be finite, not {forward!r}")
+
+
 def require_payoff(payoff: object) -> None:
     """Raise `TypeError` unless something can be evaluated at spots.
 

@@ -78,7 +78,7 @@ def add_greeks(
         2   110.0              0.2016  0.2752
     """
     formulas = _model(model)
-    quotes, table, terms = _priced(quotes, columns, terms)
+    quotes, table, terms = _priced(quotes, columns, terms, model)
     option, price = _terms(table, terms)
     volatility, status = formulas.implied_volatility(
         price=price, **option, return_status=True
@@ -123,7 +123,7 @@ def volatility_violations(
         bad    9.5         10.0      too_low
     """
     table = add_greeks(quotes, model=model, prefix="_", columns=columns, **terms)
-    _, quotes, terms = _priced(quotes, columns, terms)
+    _, quotes, terms = _priced(quotes, columns, terms, model)
     option, price = _terms(quotes, terms)
     formulas = _model(model)
     found = pd.DataFrame(
@@ -141,7 +141,10 @@ def volatility_violations(
 
 
 def _priced(
-    quotes: Quotes, columns: Mapping[str, Hashable] | None, terms: dict[str, Any]
+    quotes: Quotes,
+    columns: Mapping[str, Hashable] | None,
+    terms: dict[str, Any],
+    model: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """The user's rows, the same under canonical names, and the terms of their market.
 
@@ -163,6 +166,8 @@ def _priced(
     slices.require_any()
     rows = []
     for prepared, chain in zip(slices.quotes, slices.chains, strict=True):
+        if model == "black_scholes":
+            prepared.require_lognormal("pass model='bachelier'")
         of_slice = {
             "forward": prepared.forward,
             "discount_factor": prepared.discount_factor,

@@ -14,7 +14,7 @@ from matplotlib.markers import CARETDOWN
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-from relu_options.formulas import black_scholes
+from relu_options.formulas.laws import MODELS, Law
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +45,9 @@ def plot_curve(
     Bars go from bid to ask, red where the curve leaves them; a quote with a bid of zero
     is a caret at its ask, which is all that it says. The curve is dotted beyond the
     quotes that have a bid, and shown a little farther than they go. The density is that
-    of the underlying over the forward, a pure number. A curve without bandwidths has
-    probabilities at its kinks instead, drawn as a histogram.
+    of the underlying over the forward, a pure number; with the normal kernel over its
+    deviation, and volatilities are normal ones, in currency units. A curve without
+    bandwidths has probabilities at its kinks instead, drawn as a histogram.
 
     Args:
         curve: The curve.
@@ -70,10 +71,13 @@ def plot_curve(
     density = make_axes_locatable(ax).append_axes("bottom", "35%", pad=0.08, sharex=ax)
     ax.tick_params(labelbottom=False)
 
-    quotes = None if curve.fit is None else _QuotedVolatilities.of(curve)
+    quotes = None
+    if curve.fit is not None:
+        quotes = _QuotedVolatilities.of(curve, _VolatilityAxis(curve.kernel))
     low, high = _shown_strikes(curve, quotes)
     strikes = np.linspace(low, high, 500)
-    fitted = 100.0 * curve.implied_volatility(strikes)
+    scale = _VolatilityAxis(curve.kernel)
+    fitted = scale.of(curve, strikes)
     first, last = (low, high) if quotes is None else quotes.telling_range
     quoted = (strikes >= first) & (strikes <= last)
     ax.set_xlim(low, high)
@@ -84,7 +88,7 @@ def plot_curve(
     ax.plot(strikes, fitted, "C0:")
     named = _named(comparators)
     for place, (label, other) in enumerate(named, 1):
-        volatility = 100.0 * other.implied_volatility(strikes)
+        volatility = scale.of(other, strikes)
         ax.plot(strikes, volatility, f"C{place}--", lw=1.2, label=label)
         _draw_density(density, other, strikes, f"C{place}", label, filled=False)
     _draw_density(density, curve, strikes, "C0", _label(curve), filled=True)
@@ -92,7 +96,7 @@ def plot_curve(
     for panel in (ax, density):
         panel.axvline(curve.forward, color="0.8", lw=1, zorder=0)
     density.set_ylim(bottom=0.0)
-    ax.set_ylabel("implied volatility, %")
+    ax.set_ylabel(scale.label)
     density.set_xlabel(f"strike, {_currency(curve)}")
     ax.set_title(_title(curve), fontsize="medium")
     ax.legend(fontsize="small", frameon=False)
@@ -101,9 +105,61 @@ def plot_curve(
     return ax
 
 
+@dataclass(frozen=True)
+class _VolatilityAxis:
+    """What volatilities are drawn in: per cent, or currency units of the normal law."""
+
+    kernel: Law
+
+    @property
+    def unit(self) -> float:
+        """By what volatilities are multiplied."""
+        return 1.0 if self.kernel == "normal" else 100.0
+
+    @property
+    def label(self) -> str:
+        """What the axis is called."""
+        if self.kernel == "normal":
+            return "normal volatility, currency units"
+        return "implied volatility, %"
+
+    def of(self, curve: PriceCurve, strikes: np.ndarray) -> np.ndarray:
+        """Volatilities of a curve, whatever its own law is."""
+        if curve.kernel == self.kernel:
+            return self.unit * curve.implied_volatility(strikes)
+        is_call = strikes >= curve.forward
+        calls, puts = curve.price(strikes), curve.price(strikes, is_call=False)
+        return self.implied(curve, np.where(is_call, calls, puts), strikes, is_call)
+
+    def implied(
+        self,
+        curve: PriceCurve,
+        price: np.ndarray,
+        strike: np.ndarray,
+        is_call: np.ndarray,
+    ) -> np.ndarray:
+        """Volatilities of prices of one expiry."""
+        return self.unit * np.asarray(
+            MODELS[self.kernel].implied_volatility(
+                price=price,
+                forward=curve.forward,
+                strike=strike,
+                time_to_expiry=curve.time_to_expiry,
+                discount_factor=curve.discount_factor,
+                is_call=is_call,
+            )
+        )
+
+
+def _deviation(curve: PriceCurve) -> float:
+    """Total volatility at the forward."""
+    volatility = curve.implied_volatility(curve.forward)
+    return float(volatility) * curve.time_to_expiry**0.5
+
+
 @dataclass(frozen=True, eq=False)
 class _QuotedVolatilities:
-    """Quotes in per cent of volatility, of shape `(n,)`, and how to draw them.
+    """Quotes in units of a volatility axis, of shape `(n,)`, and how to draw them.
 
     `left` is true where the curve leaves the quote; a bid of zero has no volatility.
     """
@@ -116,27 +172,20 @@ class _QuotedVolatilities:
     has_spreads: bool
 
     @classmethod
-    def of(cls, curve: PriceCurve) -> _QuotedVolatilities:
+    def of(cls, curve: PriceCurve, scale: _VolatilityAxis) -> _QuotedVolatilities:
         table = curve.quotes
         order = np.argsort(table["strike"].to_numpy())
         table = table.iloc[order]
+        strike = table["strike"].to_numpy()
+        is_call = (table["option_type"] == "call").to_numpy()
 
         def volatility(side: str) -> np.ndarray:
-            return 100.0 * np.asarray(
-                black_scholes.implied_volatility(
-                    price=table[side].to_numpy(),
-                    forward=curve.forward,
-                    strike=table["strike"].to_numpy(),
-                    time_to_expiry=curve.time_to_expiry,
-                    discount_factor=curve.discount_factor,
-                    is_call=(table["option_type"] == "call").to_numpy(),
-                )
-            )
+            return scale.implied(curve, table[side].to_numpy(), strike, is_call)
 
         bid = np.where(table["bid"] == 0.0, np.nan, volatility("bid"))
         has_spreads = bool(table["bid"].notna().any())
         return cls(
-            strike=table["strike"].to_numpy(),
+            strike=strike,
             bid=bid,
             ask=volatility("ask"),
             mid=volatility("mid"),
@@ -193,15 +242,28 @@ def _shown_strikes(
     low, high = curve.quantile(np.array([0.002, 0.998]))
     if quotes is not None:
         first, last = quotes.telling_range
-        deviation = curve.implied_volatility(curve.forward) * np.sqrt(
-            curve.time_to_expiry
-        )
-        reach = np.exp(SHOWN_DEVIATIONS * deviation)
         low = max(min(low, first), first - BEYOND * (last - first))
         high = min(max(high, last), last + BEYOND * (last - first))
-        low, high = max(low, curve.forward / reach), min(high, curve.forward * reach)
+        ends = _strikes_at(curve, np.array([-SHOWN_DEVIATIONS, SHOWN_DEVIATIONS]))
+        low, high = max(low, ends[0]), min(high, ends[1])
     margin = 0.03 * (high - low)
-    return max(low - margin, 0.0), high + margin
+    least = 0.0 if curve.kernel == "lognormal" else -np.inf
+    return max(low - margin, least), high + margin
+
+
+def _strikes_at(curve: PriceCurve, deviations: np.ndarray) -> np.ndarray:
+    """Strikes so many total volatilities from the forward, by the curve's own law."""
+    moved = _deviation(curve) * deviations
+    if curve.kernel == "normal":
+        return curve.forward + moved
+    return curve.forward * np.exp(moved)
+
+
+def _deviations_of(curve: PriceCurve, strikes: np.ndarray) -> np.ndarray:
+    """How many total volatilities strikes are from the forward, likewise."""
+    if curve.kernel == "normal":
+        return (strikes - curve.forward) / _deviation(curve)
+    return np.log(strikes / curve.forward) / _deviation(curve)
 
 
 def _shown_volatilities(
@@ -227,10 +289,16 @@ def _draw_density(
     *,
     filled: bool,
 ) -> None:
-    """The density of the underlying over the forward; of sharp kinks, a histogram."""
-    ax.set_ylabel("density × forward", fontsize="small")
+    """The density of the underlying over the forward; of sharp kinks, a histogram.
+
+    Of a normal law, in total volatilities.
+    """
+    normal = curve.kernel == "normal"
+    unit = _deviation(curve) if normal else curve.forward
+    name = "deviation" if normal else "forward"
+    ax.set_ylabel(f"density × {name}", fontsize="small")
     if np.asarray(curve.network.bandwidths).any():
-        density = curve.forward * np.asarray(curve.density(strikes))
+        density = unit * np.asarray(curve.density(strikes))
         if filled:
             ax.fill_between(strikes, density, color=colour, alpha=0.25, lw=0)
         style = "-" if filled else "--"
@@ -241,7 +309,7 @@ def _draw_density(
     probability = probability[probability > LEAST_SHOWN]
     edges = np.convolve(kinks, [0.5, 0.5], "valid")
     edges = np.concatenate([kinks[:1], edges, kinks[-1:]])
-    height = curve.forward * probability / np.diff(edges)
+    height = unit * probability / np.diff(edges)
     ax.stairs(height, edges, color=colour, fill=filled, alpha=0.5, label=label)
 
 
@@ -258,8 +326,10 @@ def _label(curve: PriceCurve) -> str:
     """What the legend calls a curve: by its volatility if it has only one."""
     units = curve.network.kinks.shape[0]
     if units == 1:
-        volatility = 100.0 * curve.implied_volatility(curve.forward)
-        return f"Black-Scholes, {volatility:.3g} %"
+        volatility = curve.implied_volatility(curve.forward)
+        if curve.kernel == "normal":
+            return f"Bachelier, {volatility:.3g}"
+        return f"Black-Scholes, {100.0 * volatility:.3g} %"
     return f"network of {units} kinks"
 
 
@@ -318,7 +388,11 @@ def plot_payoff(
     strikes = np.asarray(getattr(payoff, "strikes", []), float)
     first, last = (strikes[0], strikes[-1]) if len(strikes) else (50.0, 150.0)
     margin = 0.5 * (last - first) or 0.25 * abs(last) or 1.0
-    low = max(first - margin, 0.01 * margin) if lowest is None else lowest
+    low = first - margin
+    if lowest is not None:
+        low = lowest
+    elif first > 0.0:  # spots are positive, unless a strike says otherwise
+        low = max(low, 0.01 * margin)
     high = last + margin if highest is None else highest
     inside = strikes[(strikes > low) & (strikes < high)]
     spots = np.union1d(np.linspace(low, high, 501), inside)
@@ -358,9 +432,13 @@ def plot_portfolio(
     low, high = (float(end) for end in ax.lines[0].get_xdata()[[0, -1]])  # type: ignore[index]
     spots = np.linspace(low, high, 201)
     if curve is not None:
-        # Prices are homogeneous: with the forward, strikes and prices scale alike.
+        # Prices are homogeneous: with the forward, strikes and prices scale alike. With
+        # a normal law they are moved alike.
         scale = spots[:, None] / curve.forward
         strikes = portfolio.strikes / scale
+        if curve.kernel == "normal":
+            scale = 1.0
+            strikes = portfolio.strikes - (spots[:, None] - curve.forward)
         calls, puts = curve.price(strikes), curve.price(strikes, is_call=False)
         units = portfolio.multiplier * portfolio.quantities
         options = scale * np.where(portfolio.is_call, calls, puts) @ units
@@ -444,13 +522,15 @@ def plot_curves(curves: Mapping[str, PriceCurve], ax: Axes | None = None) -> Axe
     if ax is None:
         _, ax = plt.subplots(figsize=(8, 5.5))
     shown = []
+    # Only one unit fits on an axis, and only the normal one fits all laws.
+    laws = {curve.kernel for curve in curves.values()}
+    scale = _VolatilityAxis("normal" if "normal" in laws else "lognormal")
     for label, colour in _shown_labels(list(curves)):
         curve = curves[label]
-        total = curve.implied_volatility(curve.forward) * curve.time_to_expiry**0.5
         low, high = -4.0, 2.5
         if curve.fit is not None:
-            quotes = _QuotedVolatilities.of(curve)
-            deviations = np.log(quotes.strike / curve.forward) / total
+            quotes = _QuotedVolatilities.of(curve, scale)
+            deviations = _deviations_of(curve, quotes.strike)
             rows = quotes.telling & (np.abs(deviations) < SHOWN_DEVIATIONS)
             low, high = deviations[rows].min(), deviations[rows].max()
             at = deviations[rows]
@@ -459,15 +539,17 @@ def plot_curves(curves: Mapping[str, PriceCurve], ax: Axes | None = None) -> Axe
             else:
                 ax.plot(at, quotes.mid[rows], ".", color=colour, ms=4)
         x = np.linspace(low, high, 200)
-        strikes = curve.forward * np.exp(x * total)
-        volatility = 100.0 * curve.implied_volatility(strikes)
+        volatility = scale.of(curve, _strikes_at(curve, x))
         shown.append(volatility)
         ax.plot(x, volatility, color=colour, lw=1.2, label=label)
     values = np.concatenate(shown)
-    room = 0.05 * np.ptp(values) + 0.5
+    room = 0.05 * np.ptp(values) + 0.005 * scale.unit
+    if "normal" in laws:
+        room = 0.05 * (np.ptp(values) + np.median(values))
     ax.set_ylim(max(values.min() - room, 0.0), values.max() + room)
-    ax.set_xlabel("log(strike / forward), in at-the-money deviations")
-    ax.set_ylabel("implied volatility, %")
+    distance = "strike - forward" if "normal" in laws else "log(strike / forward)"
+    ax.set_xlabel(f"{distance}, in at-the-money deviations")
+    ax.set_ylabel(scale.label)
     _legend_of_expiries(ax, len(curves))
     return ax
 

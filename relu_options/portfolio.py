@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from relu_options.formulas import black_scholes
+from relu_options.formulas.laws import MODELS
 from relu_options.networks import ReLUNetwork
 from relu_options.payoffs import Payoff
 from relu_options.payoffs.numbers import as_rationals, is_exact, short
@@ -166,7 +166,8 @@ class StrikePortfolio:
         Price, delta and gamma are those of the curve, which moves with the forward.
         Vega (per 1.00 of volatility) and theta (per year that passes, with forward and
         discount factor held) are those of the Black-Scholes formula at the volatility
-        that the curve has at each strike.
+        that the curve has at each strike; of Bachelier's on a curve of the normal
+        kernel, where vega is per unit of a normal volatility.
 
         Args:
             curve: Prices of this expiry.
@@ -178,7 +179,7 @@ class StrikePortfolio:
         """
         strikes, is_call = self.strikes, np.asarray(self.is_call, bool)
         call = curve.delta(strikes)
-        formula = black_scholes.greeks(
+        formula = MODELS[curve.kernel].greeks(
             strike=strikes,
             time_to_expiry=curve.time_to_expiry,
             volatility=curve.implied_volatility(strikes),

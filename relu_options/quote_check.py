@@ -11,10 +11,14 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import pandas as pd
 
-from relu_options.arbitrage.excess import QuoteArbitrage, least_chain_excess
-from relu_options.arbitrage.implied_forward import forward_range, imply_forward
-from relu_options.arbitrage.quotes import ROUNDING, half_spreads
-from relu_options.arbitrage.trade import Trade
+from relu_options.arbitrage.chain_quotes import (
+    ChainArbitrage,
+    half_spreads,
+    least_chain_excess,
+)
+from relu_options.arbitrage.chain_trade import ChainTrade
+from relu_options.arbitrage.quotes import ROUNDING
+from relu_options.arbitrage.unknown_forward import forward_range, imply_forward
 from relu_options.errors import QuoteError
 from relu_options.market_data import (
     ExpiryQuotes,
@@ -63,7 +67,7 @@ class QuoteCheck:
         (False, True, True)
     """
 
-    arbitrage: QuoteArbitrage = field(repr=False)
+    arbitrage: ChainArbitrage = field(repr=False)
     slices: pd.DataFrame = field(repr=False)
     labels: pd.Index = field(repr=False)
     unit: Unit
@@ -160,7 +164,7 @@ class QuoteCheck:
     def trade(self) -> pd.DataFrame:
         """The portfolio of quotes that earns the excess today and cannot lose.
 
-        Its quantities are the dual variables of the program; none exceeds the weight
+        Its quantities are the dual variables of the programme; none exceeds the weight
         of its quote (1, or one over the half-spread), and no portfolio within these
         limits earns more. Legs with one number in `trade` cannot lose by themselves:
         what they pay, with forwards entered at their expiries as `arbitrage.trades[...]
@@ -275,7 +279,7 @@ class QuoteCheck:
         lines += [f"  skipped {name}: {why}" for name, why in self.skipped.items()]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
-    def _legs(self, trades: tuple[Trade, ...]) -> pd.DataFrame:
+    def _legs(self, trades: tuple[ChainTrade, ...]) -> pd.DataFrame:
         """Legs of trades, with their numbers and dates."""
         legs = self.arbitrage.legs(*trades)
         keys = self.slices.index[legs["expiry"].to_numpy()]
@@ -300,7 +304,7 @@ def check_quotes(
     that expiries are compared at equal strikes over forwards. The answer is proved from
     both sides, up to `arbitrage.gap`: by the surface, and by a trade that earns as much
     as the surface is outside and that cannot lose. See
-    `relu_options.arbitrage.excess` for the program.
+    `relu_options.arbitrage.chain_quotes` for the programme.
 
     Args:
         quotes: A chain; what `read_chain` reads; or prepared quotes of several
@@ -328,7 +332,7 @@ def check_quotes(
             of an expiry have no spreads.
         ValueError: If an option is unknown, or quotes are already prepared and forwards
             are to be free.
-        FitError: If HiGHS does not solve a program.
+        FitError: If HiGHS does not solve a programme.
 
     Examples:
         A call is worth less in the second month than in the first.
@@ -404,8 +408,8 @@ def repair_quotes(
     $$ \sum_i \frac{|p_i - \text{mid}_i|}{\text{half-spread}_i}. $$
 
     Where only mids are known, distances count in currency. The prices are free of
-    arbitrage whatever the programs' tolerances: they are read off the surface that is
-    the highest below them, `relu_options.arbitrage.excess` says how.
+    arbitrage whatever the programmes' tolerances: they are read off the surface that is
+    the highest below them, `relu_options.arbitrage.chain_quotes` says how.
 
     Args:
         quotes: As for `check_quotes`, like all the others.
@@ -422,7 +426,7 @@ def repair_quotes(
     Raises:
         QuoteError: If no slice can be prepared.
         ValueError: As `check_quotes`.
-        FitError: If HiGHS does not solve a program.
+        FitError: If HiGHS does not solve a programme.
 
     Examples:
         The butterfly at 90, 100 and 110 costs 12.1 - 2 * 8.0 + 3.6 at the mids, which
@@ -460,7 +464,7 @@ def repair_quotes(
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
-    """Quotes of one expiry and settlement, as they enter the programs.
+    """Quotes of one expiry and settlement, as they enter the programmes.
 
     Attributes:
         key: Expiry and settlement; where there is no date, the years to expiry.
@@ -551,6 +555,10 @@ def _read(
     slices, skipped, kept = [], dict(prepared.skipped), []
     sources = zip(prepared.quotes, prepared.chains, prepared.rows, strict=True)
     for one, chain, rows in sources:
+        one.require_lognormal(
+            "expiries are compared in multiples of their forwards: check each with "
+            "`least_excess(..., signed=True)`, or `fit_curve(...).quote_arbitrage`"
+        )
         has_prices = one.implied_volatility is None
         ready = _Slice.of(one)
         if forwards == "free":

@@ -722,7 +722,7 @@ class PriceSurface(Surface):
             fitted_price=np.asarray(self.price(strike, years, is_call)),
             fitted_volatility=self.implied_volatility(strike, years),
             implied_volatility=quoted,
-            forward=forward,
+            unit=forward,
         )
 
     @property

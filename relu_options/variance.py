@@ -142,6 +142,9 @@ def variance_strip(
         raise ValueError(f"lowest_spot must not be negative, but is {lowest_spot}")
     if not isinstance(quotes, ExpiryQuotes):
         quotes = prepare_quotes(quotes)
+    quotes.require_lognormal(
+        "it has no logarithm; the variance of its law is `PriceCurve.moments`"
+    )
     if rule == "cboe":
         portfolio = _cboe(quotes)
     else:

@@ -97,11 +97,10 @@ def assert_cannot_lose(legs: pd.DataFrame, strikes: np.ndarray):
 
 def assert_is_price_curve(result):
     """Assert that the call prices are convex and fall, with slopes in [-D, 0]."""
-    (forward,), (discount_factor,) = result.forwards, result.discount_factors
     strikes = np.append(0.0, result.strikes)
-    prices = np.append(discount_factor * forward, result.call_prices)
+    prices = np.append(result.discount_factor * result.forward, result.call_prices)
     slopes = np.diff(prices) / np.diff(strikes)
-    assert slopes[0] >= -discount_factor - 1e-10
+    assert slopes[0] >= -result.discount_factor - 1e-10
     assert slopes[-1] <= 1e-10
     width = np.diff(strikes)
     middle = (width[1:] * prices[:-2] + width[:-1] * prices[2:]) / (

@@ -447,7 +447,9 @@ def test_a_forward_that_parity_excludes_is_noted_with_the_one_implied(quotes, fo
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"forward": -1.0}, r"`forward` must be positive and finite, not -1.0"),
+        ({"forward": 0.0}, r"`forward` must be positive and finite, not 0.0"),
+        ({"forward": -1.0}, r"15 of 15 pairs .* exclude the forward given, -1"),
+        ({"kernel": "log"}, r"kernel must be 'auto', 'lognormal' or 'normal'"),
         ({"forward": "103"}, r"`forward` must be one number, not '103'"),
         ({"discount_factor": 0.0}, r"`discount_factor` must be positive"),
         ({"time_to_expiry": np.nan}, r"`time_to_expiry` must be .* not nan"),

@@ -287,9 +287,7 @@ def test_no_trade_proves_an_error_that_a_law_goes_below(rng):
         (true,) = normalise([quotes])
         true = true.take(true.total_volatility > 0.0)
         law = ro.fit_curve(quotes)
-        strike = true.kernel.currency(
-            true.kernel.place(true.x), quotes.forward, quotes.strike
-        )
+        strike = true.kernel.currency(true.kernel.place(true.x), quotes)
         totals = law.implied_volatility(strike) * np.sqrt(quotes.time_to_expiry)
         price = true.kernel.price(1.0, np.exp(true.x), totals, true.is_call)
         noise = 1e-3 * totals * rng.standard_normal(len(true))

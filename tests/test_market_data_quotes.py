@@ -443,7 +443,11 @@ def test_a_discount_factor_that_cannot_be_implied_is_one_and_noted():
 @pytest.mark.parametrize("name", ["forward", "discount_factor", "time_to_expiry"])
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
 def test_terms_must_be_positive(name, value):
-    with pytest.raises(ValueError, match=f"`{name}` must be positive and finite"):
+    """A forward may be negative, but not of an index whose pairs say otherwise."""
+    message = f"`{name}` must be positive and finite"
+    if (name, value) == ("forward", -1.0):
+        message = "exclude the forward given, -1"
+    with pytest.raises(ValueError, match=message):
         prepare_quotes(two_sided(), **TERMS | {name: value})
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from relu_options.errors import require_positive
+from relu_options.errors import require_forward, require_positive
 from relu_options.networks import PriceNetwork
 
 IDENTITY_ROUNDING = 16 * np.finfo(float).eps
@@ -36,7 +36,8 @@ class CurveCertificate:
         mass_error: Sum of the weights over the discount factor, minus 1, computed in
             exact arithmetic; at most `IDENTITY_ROUNDING`.
         forward_error: Sum of weights times kinks over the discounted forward, minus 1,
-            likewise.
+            likewise. With the Bachelier kernel, where the forward may be zero: that sum
+            minus the discounted forward, over the sum of weights times absolute kinks.
 
     Examples:
         A certificate is true if, and only if, it holds.
@@ -91,13 +92,19 @@ class CurveCertificate:
             ),
         ]
 
+    def _forward_in_words(self) -> str:
+        """Over the forward, where that is positive; off by a part of the kinks."""
+        if self.kernel == "black":
+            return _one_plus(self.forward_error)
+        return f"off by {self.forward_error:.1g} of the kinks"
+
     def __repr__(self) -> str:
         if self.holds:
             return (
                 "free of butterfly and call-spread arbitrage at every strike: "
                 f"{self.number_of_kinks} output weights >= 0 (least "
                 f"{self.smallest_weight:.2g}), mass {_one_plus(self.mass_error)}, "
-                f"forward {_one_plus(self.forward_error)}, bandwidths >= 0 (least "
+                f"forward {self._forward_in_words()}, bandwidths >= 0 (least "
                 f"{self.smallest_bandwidth:.2g})"
             )
         broken = ", ".join(
@@ -130,8 +137,9 @@ def certify_network(
         numbers NaN, and it does not hold.
 
     Raises:
-        ValueError: If forward or discount factor are not positive, or the network has
-            no kinks.
+        ValueError: If the discount factor is not positive, or the forward is not
+            positive (with the Bachelier kernel: not finite), or the network has no
+            kinks.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -144,7 +152,8 @@ def certify_network(
         >>> print(certify_network(network, forward=100.5, discount_factor=1.0))
         not free of static arbitrage: forward_error is -0.00498, not within 3.6e-15
     """
-    require_positive(forward=forward, discount_factor=discount_factor)
+    require_forward(forward, signed=network.kernel == "bachelier")
+    require_positive(discount_factor=discount_factor)
     kinks, weights, bandwidths = (
         np.asarray(values, float).ravel()
         for values in (network.kinks, network.weights, network.bandwidths)
@@ -156,7 +165,11 @@ def certify_network(
         discount = Fraction(float(discount_factor))
         mass_error = float(_exact_dot(weights, np.ones_like(kinks)) / discount - 1)
         mean = _exact_dot(weights, kinks) / discount
-        forward_error = float(mean / Fraction(float(forward)) - 1)
+        unit = exact = Fraction(float(forward))
+        if network.kernel == "bachelier":
+            unit = _exact_dot(np.abs(weights), np.abs(kinks)) / discount
+        # Without a unit all is at zero, and so must the forward be.
+        forward_error = float((mean - exact) / (unit or 1))
     return CurveCertificate(
         kernel=network.kernel,
         number_of_kinks=len(kinks),

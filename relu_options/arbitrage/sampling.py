@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from relu_options.errors import require_positive
+from relu_options.errors import require_forward, require_positive
 
 _SHOWN = 3
 
@@ -20,14 +20,16 @@ def static_arbitrage_violations(
     discount_factor: float,
     strikes: ArrayLike,
     tolerance: float = 1e-13,
+    signed: bool = False,
 ) -> pd.DataFrame:
     """Trades at the given strikes that a curve of call prices pays one to enter.
 
     Every call against its bounds, every spread of neighbouring strikes against zero and
-    its width, every butterfly of three neighbours against zero. Where all strikes are
-    positive a strike of zero, which is the forward itself, is put before them; where
-    some are not, the underlying may be negative and a call has no upper bound. What
-    happens between the strikes is not seen: this samples, it does not prove.
+    its width, every butterfly of three neighbours against zero. A strike
+    of zero, which is the forward itself, is put before them, unless the underlying may
+    be negative, as a strike or a forward of zero or below says: then a call has no
+    upper bound. What happens between the strikes is not seen: this samples, it does not
+    prove.
 
     Args:
         price: Today's call price as a function of an array of strikes, or its values at
@@ -35,7 +37,9 @@ def static_arbitrage_violations(
         forward: Currency units.
         discount_factor: Price today of one unit of currency paid at expiry.
         strikes: Shape `(n,)`, all different, in any order; in currency units.
-        tolerance: What is taken for rounding, relative to the discounted forward.
+        tolerance: What is taken for rounding, relative to the discounted forward; where
+            the underlying may be negative, to the farthest strike's distance from it.
+        signed: Whether the underlying may be negative, where no strike says so.
 
     Returns:
         One row per violation, the largest first: `family` ("bounds", "call_spread" or
@@ -45,7 +49,7 @@ def static_arbitrage_violations(
 
     Raises:
         ValueError: If strikes repeat, shapes differ, a price is not a finite number, or
-            forward or discount factor are not positive.
+            the discount factor is not positive.
 
     Examples:
         >>> table = static_arbitrage_violations(
@@ -55,7 +59,8 @@ def static_arbitrage_violations(
               family               strikes  size
         0  butterfly  (90.0, 100.0, 110.0)  0.15
     """
-    require_positive(forward=forward, discount_factor=discount_factor)
+    require_forward(forward, signed=True)
+    require_positive(discount_factor=discount_factor)
     x = np.asarray(strikes, float)
     y = np.asarray(price(x) if callable(price) else price, float)
     if x.ndim != 1 or not len(x) or y.shape != x.shape:
@@ -72,7 +77,10 @@ def static_arbitrage_violations(
     order = np.argsort(x)
     x, y = x[order], y[order]
     floor, cap = discount_factor * np.maximum(forward - x, 0.0), np.inf
-    if x[0] > 0.0:
+    unit = forward
+    if signed or min(x[0], forward) <= 0.0:
+        unit = np.abs(x - forward).max()
+    else:
         cap = discount_factor * forward
         x, y = np.append(0.0, x), np.append(cap, y)
         floor = np.append(cap, floor)
@@ -85,7 +93,7 @@ def static_arbitrage_violations(
         "call_spread": np.maximum(rise, -rise - discount_factor * width),
         "butterfly": y[1:-1] - middle,
     }
-    least = tolerance * discount_factor * forward
+    least = tolerance * discount_factor * unit
     found = [
         (family, tuple(x[row : row + legs].tolist()), float(size[row]))
         for legs, (family, size) in enumerate(sizes.items(), start=1)

@@ -35,6 +35,7 @@ from relu_options.market_data import (
     Reading,
     prepare_quotes,
     prepare_slices,
+    prepared_again,
 )
 from relu_options.market_data.clocks import expiry_time, years_between
 from relu_options.networks import PriceNetwork
@@ -90,7 +91,10 @@ def fit_curve(
         training: How to train by gradient.
         **reading: What is known of the quotes, and how to read them, as for
             `read_chain`: `forward`, `discount_factor`, `time_to_expiry`, `quote_time`,
-            `columns` and so on.
+            `columns` and so on. `kernel` is the law of the hidden units: "lognormal",
+            or "normal" for an underlying that may be negative; "auto", the default,
+            takes the normal one where the forward or a strike is zero or below.
+            Prepared quotes have one, and take another.
 
     Returns:
         The fitted curve.
@@ -108,6 +112,19 @@ def fit_curve(
         >>> curve = ro.fit_curve(chain[chain.slices[2]])
         >>> bool(curve.certificate)
         True
+
+        Oil in April 2020: the forward is negative, and volatilities are in dollars.
+
+        >>> strike = np.arange(-60.0, 1.0, 5.0)
+        >>> options = dict(forward=-37.0, time_to_expiry=0.1, strike=strike)
+        >>> is_call = strike >= -37.0
+        >>> mid = ro.bachelier.price(volatility=60.0, **options, is_call=is_call)
+        >>> oil = pd.DataFrame({"strike": strike, "mid": mid,
+        ...                     "option_type": np.where(is_call, "call", "put")})
+        >>> curve = ro.fit_curve(oil, forward=-37.0, discount_factor=1.0,
+        ...                      time_to_expiry=0.1)
+        >>> curve.kernel, round(float(curve.implied_volatility(-50.0)), 2)
+        ('normal', 60.0)
     """
     options = FitOptions(smoothing, kinks, narrowest)
     if on_arbitrage not in ("fit", "raise"):
@@ -124,7 +141,7 @@ def fit_curve(
             narrowest=None if narrowest == NARROWEST else narrowest,
         )
     if isinstance(quotes, ExpiryQuotes):
-        refuse("the quotes are prepared; pass it to `prepare_quotes`", **reading)
+        quotes = prepared_again(quotes, **reading)
     else:
         quotes = prepare_quotes(quotes, **reading)
     if on_arbitrage == "raise":
@@ -132,6 +149,7 @@ def fit_curve(
             **quotes.listed,
             forward=quotes.forward,
             discount_factor=quotes.discount_factor,
+            signed=quotes.is_signed,
         )
     if method == "gradient":
         from relu_options.fitting.curve_training import train_curve
@@ -166,7 +184,7 @@ def fit_curves(
         progress: Whether to show a bar; by default for long jobs. See
             `relu_options.progress`.
         **reading: What is known of the quotes, and how to read them, as for
-            `read_chain`.
+            `read_chain`; `kernel` as for `fit_curve`.
 
     Returns:
         The curves by expiry, in the order of the items. Those that cannot be fitted are
@@ -326,11 +344,10 @@ def _network(
     bandwidths: np.ndarray,
 ) -> PriceNetwork:
     """A network in currency."""
-    width = kernel.width(quotes.forward, quotes.strike)
     return PriceNetwork(
-        kinks=jnp.asarray(kernel.currency(places, quotes.forward, quotes.strike)),
+        kinks=jnp.asarray(kernel.currency(places, quotes)),
         weights=jnp.asarray(weights * quotes.discount_factor),
-        bandwidths=jnp.asarray(bandwidths * width),
+        bandwidths=jnp.asarray(bandwidths * kernel.width(quotes)),
         kernel=kernel.network,
     )
 
@@ -352,7 +369,8 @@ def least_error(quotes: ExpiryQuotes) -> float:
         return np.nan
     with one_thread():
         square = least_square(normalised) / len(normalised)
-    return float(np.sqrt(square / quotes.time_to_expiry))
+    width = normalised.kernel.width(mids)
+    return float(width * np.sqrt(square / quotes.time_to_expiry))
 
 
 def _fit_unsmoothed(quotes: ExpiryQuotes) -> PriceCurve:
@@ -392,9 +410,9 @@ def checked_curve(
         FitError: If one is negative, or mass or mean are off by more than rounding.
     """
     weights = np.asarray(network.weights) / quotes.discount_factor
-    kinks = np.asarray(network.kinks) / quotes.forward
+    kinks = np.asarray(network.kinks)
     mass = weights.sum() - 1.0
-    mean = weights @ kinks - 1.0
+    mean = (weights @ kinks - quotes.forward) / max(quotes.unit, abs(quotes.forward))
     if weights.min() < 0.0 or abs(mass) > 1e-12 or abs(mean) > 1e-12:
         raise FitError(
             f"{quotes}: the weights miss their identities: least {weights.min():.1e}, "

@@ -126,6 +126,9 @@ def train_curve(
         >>> bool(curve.certificate), len(curve.network.kinks)
         (True, 12)
     """
+    quotes.require_lognormal(
+        "training by gradient moves lognormal kinks; use method='convex'"
+    )
     if fit.asked > 0.0:
         raise ValueError(
             "a trained curve is as smooth as its bandwidths; raise `narrowest` in the "

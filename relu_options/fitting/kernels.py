@@ -10,19 +10,24 @@ in their unit. All that depends on the law stands here:
 | kink beyond the forward, in that unit | $e^x - 1$ | $x$ |
 
 The normal law is for what may be negative: rates, spreads, and oil in April 2020. Its
-unit `u` is the range of the strikes; nothing depends on it but rounding.
+unit `u` is the distance of the farthest strike from the forward; nothing depends on it
+but rounding, so that a constant added to forward and strikes changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from relu_options.formulas import bachelier, black_scholes
 from relu_options.formulas.elementwise import elementwise
+from relu_options.formulas.laws import Law
+
+if TYPE_CHECKING:
+    from relu_options.market_data import ExpiryQuotes
 
 LEAST_VEGA = 1e-6  # where a volatility is not known, or tells no price
 
@@ -47,28 +52,20 @@ class FitKernel:
     implied: Callable[..., np.ndarray]
     drift: float
 
-    def unit(self, forward: float, strike: np.ndarray) -> float:
-        """What prices and distances are in units of, in currency."""
-        if self.network == "black":
-            return forward
-        return float(np.abs(strike - forward).max())
-
-    def distance(self, strike: np.ndarray, forward: float) -> np.ndarray:
+    def distance(self, strike: np.ndarray, quotes: ExpiryQuotes) -> np.ndarray:
         """`x` of strikes in currency."""
         if self.network == "black":
-            return np.log(strike / forward)
-        return (strike - forward) / self.unit(forward, strike)
+            return np.log(strike / quotes.forward)
+        return (strike - quotes.forward) / quotes.unit
 
-    def currency(
-        self, places: np.ndarray, forward: float, strike: np.ndarray
-    ) -> np.ndarray:
-        """Places in currency, given the strikes that the unit was taken from."""
-        unit = self.unit(forward, strike)
-        return unit * places if self.network == "black" else forward + unit * places
+    def currency(self, places: np.ndarray, quotes: ExpiryQuotes) -> np.ndarray:
+        """Places in currency, for the quotes whose unit they are in."""
+        moved = quotes.unit * places
+        return moved if self.network == "black" else quotes.forward + moved
 
-    def width(self, forward: float, strike: np.ndarray) -> float:
-        """What total volatilities of a network are in units of."""
-        return 1.0 if self.network == "black" else self.unit(forward, strike)
+    def width(self, quotes: ExpiryQuotes) -> float:
+        """What total volatilities are in units of, in currency."""
+        return 1.0 if self.network == "black" else quotes.unit
 
     def beyond(self, x: np.ndarray) -> np.ndarray:
         """How far a kink is above the forward, exactly, in the unit of prices."""
@@ -102,3 +99,5 @@ NORMAL = FitKernel(
     implied=elementwise(bachelier.implied_total_volatility),
     drift=0.0,
 )
+KERNELS: dict[Law, FitKernel] = {"lognormal": LOGNORMAL, "normal": NORMAL}
+"""By the law of the quotes."""

@@ -70,12 +70,24 @@ def proved(quotes: NormalisedQuotes, quantity: np.ndarray) -> tuple[float, np.nd
     Returns:
         The bound, negative where it says nothing, and the minima.
     """
+    quantity = _without_ruin(quotes, quantity)
     value = _value(quotes, quantity)
     if not value > 0.0:
         return 0.0, np.zeros(len(quotes))
     minima = _minima(quotes, quantity, CLOSE * value / len(quotes))
     size = np.abs(quantity) @ quotes.mid + value - minima.sum()
     return value + float(minima.sum()) - ROUNDING * float(size), minima
+
+
+def _without_ruin(quotes: NormalisedQuotes, quantity: np.ndarray) -> np.ndarray:
+    """A trade that sells no more options than it buys, where each may be worth a lot.
+
+    With an underlying that may rise and fall without a limit, it would lose so.
+    """
+    bought, sold = quantity.clip(0.0).sum(), -quantity.clip(None, 0.0).sum()
+    if quotes.kernel.drift or bought >= sold:
+        return quantity
+    return np.where(quantity < 0.0, (1.0 - ROUNDING) * bought / sold, 1.0) * quantity
 
 
 def _value(quotes: NormalisedQuotes, quantity: np.ndarray) -> float:
@@ -99,8 +111,6 @@ def _value(quotes: NormalisedQuotes, quantity: np.ndarray) -> float:
     if not kernel.drift:  # the underlying may fall without a limit
         rays = payoff[right] + first * (forward - at[right])
         envelope = min(envelope, rays.min(initial=np.inf))
-        if first > last:
-            return -np.inf
     return float(envelope - quantity @ quotes.mid)
 
 
@@ -164,11 +174,10 @@ def _minima(quotes: NormalisedQuotes, quantity: np.ndarray, close: float) -> np.
     whole range of prices is worth. An option bought can only gain, one sold only lose.
     """
     total, count = quotes.total_volatility, len(quotes)
-    most = np.where(quotes.is_call, 1.0, quotes.kernel.place(quotes.x))
-    if not quotes.kernel.drift:
-        most = np.full(count, np.inf)
-    # Where prices have no upper limit, no error is larger than twice the slope's.
-    reach = np.minimum(np.sqrt(np.abs(quantity) * most), 0.4 * np.abs(quantity))
+    reach = 0.4 * np.abs(quantity)  # no error is larger than twice the slope's
+    if quotes.kernel.drift:  # and prices have an upper limit
+        most = np.where(quotes.is_call, 1.0, quotes.kernel.place(quotes.x))
+        reach = np.minimum(np.sqrt(np.abs(quantity) * most), reach)
     bought = quantity > 0.0
     low = np.where(bought, total, np.maximum(total - reach, 0.0))
     high = np.where(bought, total + reach, total)

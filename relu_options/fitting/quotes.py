@@ -1,8 +1,8 @@
 r"""The quotes of one expiry as a fit sees them, and the smile that they tell.
 
 Prices are undiscounted, out of the money and in units of the forward; strikes are
-$x = \log(K / F)$. All of this is NumPy: it is little work for one expiry, and the next
-has another number of quotes.
+$x = \log(K / F)$; for a normal law see `relu_options.fitting.kernels`. All of this is
+NumPy: it is little work for one expiry, and the next has another number of quotes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from relu_options.errors import QuoteError
-from relu_options.fitting.kernels import LOGNORMAL, FitKernel
+from relu_options.fitting.kernels import KERNELS, FitKernel
 from relu_options.market_data import ExpiryQuotes
 
 VOLATILITY_UNIT = 0.01  # tolerance of a mid, as a total volatility
@@ -90,10 +90,9 @@ class NormalisedQuotes:
         return np.maximum(self.lower - fitted, fitted - self.upper)
 
 
-def normalise(
-    quotes: Sequence[ExpiryQuotes], kernel: FitKernel = LOGNORMAL
-) -> list[NormalisedQuotes]:
-    """Quotes by strike, in units of the forward, with their volatilities."""
+def normalise(quotes: Sequence[ExpiryQuotes]) -> list[NormalisedQuotes]:
+    """Quotes of one law by strike, in its units, with their volatilities."""
+    kernel = KERNELS[quotes[0].kernel]
     rows = [_in_units(one, kernel) for one in quotes]
     # One call for all: a formula is faster for many numbers than for a few, many times.
     x, mid = (np.concatenate([row[place] for row in rows]) for place in (0, 1))
@@ -109,8 +108,8 @@ def _in_units(quotes: ExpiryQuotes, kernel: FitKernel) -> tuple[np.ndarray, ...]
     """The columns of normalised quotes, but for the volatilities."""
     order = np.argsort(quotes.strike)
     strike = quotes.strike[order]
-    unit = quotes.discount_factor * kernel.unit(quotes.forward, strike)
-    x = kernel.distance(strike, quotes.forward)
+    unit = quotes.discount_factor * quotes.unit
+    x = kernel.distance(strike, quotes)
     bid, mid, ask = (
         each[order] / unit for each in (quotes.bid, quotes.mid, quotes.ask)
     )

@@ -154,6 +154,11 @@ def prepared_expiries(
     prepared, left_out = slices.quotes, list(slices.skipped.items())
     if not prepared:
         raise nothing_left(left_out)
+    for one in prepared:
+        one.require_lognormal(
+            "a surface is of an underlying that is positive: fit such expiries one by "
+            "one, with `fit_curves`"
+        )
     prepared.sort(key=lambda one: one.time_to_expiry)
     for before, after in pairwise(prepared):
         if before.time_to_expiry == after.time_to_expiry:

@@ -21,6 +21,7 @@ from relu_options.market_data.reading import (
     Reading,
     prepare_quotes,
     prepare_slices,
+    prepared_again,
     read_chain,
     read_chains,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "parse_contracts",
     "prepare_quotes",
     "prepare_slices",
+    "prepared_again",
     "read_chain",
     "read_chains",
     "register_layout",

@@ -12,10 +12,12 @@ import pandas as pd
 from relu_options.errors import QuoteError
 from relu_options.market_data.cleaning import (
     RULE_CODES,
+    Kernel,
     QuotedRows,
     QuoteReport,
     TradingLimits,
     nothing_left,
+    strikes_cleaned_again,
 )
 from relu_options.market_data.clocks import (
     as_date,
@@ -149,6 +151,7 @@ class OptionChain:
         layout: Name of the layout that was recognised, if the chain was read.
         strange_types: Option types that were not understood, where none was.
         expiry_given: Whether the user, not the source, said when the options expire.
+        kernel: The law of the underlying, if the user said it, or "auto".
 
     Examples:
         >>> from relu_options.market_data import read_chain
@@ -175,6 +178,7 @@ class OptionChain:
     layout: str | None = None
     strange_types: tuple[str, ...] = ()
     expiry_given: bool = False
+    kernel: Kernel = "auto"
     # The chain that this was selected from, whose other slices may lend their rates.
     _whole: "OptionChain | None" = field(default=None, repr=False)
 
@@ -337,12 +341,22 @@ class OptionChain:
             codes = np.where((codes == 0) & ended, RULE_CODES["expired"], codes)
             if codes.all():
                 raise QuoteError(nothing_left(rows, codes, stamp))
+        rows = terms.applied(rows, stamp)
+        kernel = self.kernel if terms.kernel == "auto" else terms.kernel
+        anew = terms.is_signed and self.kernel != "normal"
+        if anew and QuotedRows.of(rows).kind == "volatility":
+            raise QuoteError(
+                "the volatilities of the chain were read as lognormal ones; if they "
+                "are normal, pass `kernel='normal'` to `read_chain`"
+            )
+        codes, said = strikes_cleaned_again(codes, rows, stamp, kernel)
         return replace(
             self,
-            rows=terms.applied(rows, stamp),
+            rows=rows,
             codes=codes,
             quote_time=stamp,
-            notes=notes,
+            notes=tuple(dict.fromkeys((*notes, *said))),
+            kernel=kernel,
             _only_slice=None if terms.time_to_expiry is not None else self._only_slice,
             _whole=None,
         )
@@ -372,6 +386,7 @@ class OptionChain:
                     np.flatnonzero(codes == 0),
                     time_to_expiry=one.time_to_expiry,
                     dated=np.nan,
+                    kernel=one.kernel,
                 )
                 told = own_rate(terms, QuotedRows.of(rows), codes)
             except (QuoteError, ValueError):

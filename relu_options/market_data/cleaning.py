@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
+from relu_options.formulas.laws import Law
 from relu_options.market_data.columns import not_understood
 
 RULES: dict[str, str] = {
@@ -72,6 +73,8 @@ EXAMPLES_SHOWN = 3
 
 
 QuoteKind = Literal["spread", "mid", "volatility"]
+Kernel = Literal["auto", Law]
+"""The law that is asked for, or to be told from the quotes."""
 _ALTERNATIVES: dict[str, QuoteKind] = {"mid": "mid", "implied_volatility": "volatility"}
 
 
@@ -335,6 +338,7 @@ def quote_faults(
     bid: np.ndarray,
     ask: np.ndarray,
     type_known: np.ndarray | None = None,
+    signed: bool = False,
 ) -> np.ndarray:
     """The rule that each row falls under by its own values, all of one shape.
 
@@ -346,6 +350,7 @@ def quote_faults(
             known, pass them as bid and as ask.
         ask: Likewise.
         type_known: False where a row is neither call nor put.
+        signed: Whether strikes of zero and below are quotes.
 
     Returns:
         Codes as in `QuoteReport.codes`.
@@ -359,13 +364,15 @@ def quote_faults(
     """
     codes = np.zeros(strike.shape, dtype=np.int8)
     # Comparisons with NaN are false, so one pass recognises a sound table.
-    sound = (strike > 0.0) & (bid >= 0.0) & (ask > 0.0) & (ask >= bid)
+    sound = (strike > -np.inf if signed else strike > 0.0) & (ask >= bid)
+    sound &= (bid >= 0.0) & (ask > 0.0)
     if type_known is not None:
         sound &= type_known
     if sound.all():
         return codes
     mark(codes, np.isnan(strike), "missing_strike")
-    mark(codes, strike <= 0.0, "nonpositive_strike")
+    if not signed:
+        mark(codes, strike <= 0.0, "nonpositive_strike")
     if type_known is not None:
         mark(codes, ~type_known, "unknown_option_type")
     mark(codes, np.isnan(bid) & np.isnan(ask), "missing_quote")
@@ -495,6 +502,7 @@ def clean_rows(
     nonstandard: np.ndarray,
     superseded: np.ndarray,
     limits: TradingLimits = TradingLimits(),
+    kernel: Kernel = "auto",
 ) -> tuple[np.ndarray, list[str]]:
     """The rule that each canonical row falls under by itself, 0 where none, and notes.
 
@@ -504,8 +512,11 @@ def clean_rows(
         nonstandard: Shape `(rows,)`: contracts that do not deliver the usual.
         superseded: Shape `(rows,)`: rows whose contract has a later quote.
         limits: What is asked of a contract's trading.
+        kernel: The law of the underlying: with the normal one strikes of zero and below
+            are quotes, and where `quotes_are_signed` says so.
     """
     quoted = QuotedRows.of(rows)
+    signed, said = quotes_are_signed(rows, quoted, kernel)
     codes = np.zeros(len(rows), dtype=np.int64)
     mark(codes, superseded, "superseded")
     mark(codes, nonstandard, "nonstandard_contract")
@@ -516,9 +527,10 @@ def clean_rows(
         bid=quoted.bid,
         ask=quoted.ask,
         type_known=quoted.type_known if typed and quoted.type_known.any() else None,
+        signed=signed,
     )
     codes = np.where(codes == 0, faults, codes)
-    if not typed:
+    if not typed and not signed:  # half a per cent is a normal volatility of rates
         mark(codes, _placeholders(quoted.bid), "placeholder_volatility")
     times = _mark_expired(codes, rows, quote_time)
     limits.mark(codes, rows, quote_time)
@@ -528,7 +540,85 @@ def clean_rows(
     repeated &= ~mixed
     notes += _shared_roots(rows, keys, repeated)
     mark(codes, repeated, "duplicated_strike")
-    return codes, notes
+    return codes, [*said, *notes]
+
+
+def quotes_are_signed(
+    rows: pd.DataFrame, quoted: QuotedRows, kernel: Kernel
+) -> tuple[bool, list[str]]:
+    """Whether strikes of zero and below are quotes, and a note where quotes tell it.
+
+    What is told decides: the law, or a negative forward. Else the prices do: a put
+    struck at zero or below is worth something only if the underlying may be negative.
+    One such row is a fault of the row. Puts at three or more such strikes of one
+    expiry, none of them bid for above the ask of a higher strike up to the first above
+    zero, are a market.
+
+    Args:
+        rows: Canonical rows of one chain.
+        quoted: What they quote.
+        kernel: The law that is asked for.
+
+    Examples:
+        >>> rows = pd.DataFrame({"strike": [-30.0, -20.0, -10.0, 10.0], "ask": 9.0,
+        ...                      "bid": [1.0, 2.0, 4.0, 8.0], "option_type": "put",
+        ...                      "expiry": pd.NaT, "time_to_expiry": 0.1})
+        >>> quotes_are_signed(rows, QuotedRows.of(rows), "auto")[0]
+        True
+        >>> rows = rows.assign(strike=[-10.0, 80.0, 90.0, 100.0])
+        >>> quotes_are_signed(rows, QuotedRows.of(rows), "auto")[0]
+        False
+    """
+    if kernel != "auto":
+        return kernel == "normal", []
+    if "forward" in rows and (rows["forward"].to_numpy() < 0.0).any():
+        return True, []
+    low = quoted.strike <= 0.0
+    if quoted.kind == "volatility" or np.count_nonzero(low) < LEAST_STRIKES:
+        return False, []
+    sound = quoted.type_known & ~quoted.is_call
+    sound &= (quoted.bid > 0.0) & (quoted.ask >= quoted.bid)
+    ends = _ends(rows)
+    for end in np.unique(ends[sound & low]):
+        puts = np.flatnonzero(sound & (ends == end))
+        puts = puts[np.argsort(quoted.strike[puts])]
+        count = np.count_nonzero(low[puts])
+        told = puts[: count + 1]
+        rising = np.maximum.accumulate(quoted.bid[told]) <= quoted.ask[told]
+        if (
+            len(np.unique(quoted.strike[puts[:count]])) >= LEAST_STRIKES
+            and rising.all()
+        ):
+            note = (
+                "puts struck at zero and below have bids that rise with the strike: "
+                "the underlying may be negative, and such strikes are quotes; pass "
+                "`kernel='lognormal'` if they are not"
+            )
+            return True, [note]
+    return False, []
+
+
+def strikes_cleaned_again(
+    codes: np.ndarray,
+    rows: pd.DataFrame,
+    quote_time: pd.Timestamp | None,
+    kernel: Kernel,
+) -> tuple[np.ndarray, list[str]]:
+    """The rules of rows that were cleaned before more of the underlying was known.
+
+    Only what becomes a quote, or no quote, by it changes; see `clean_rows`.
+    """
+    if not (rows["strike"].to_numpy() <= 0.0).any():
+        return codes, []
+    fresh, notes = clean_rows(
+        rows,
+        quote_time,
+        nonstandard=codes == RULE_CODES["nonstandard_contract"],
+        superseded=codes == RULE_CODES["superseded"],
+        kernel=kernel,
+    )
+    rule = RULE_CODES["nonpositive_strike"]
+    return np.where((codes == rule) != (fresh == rule), fresh, codes), notes
 
 
 def _placeholders(volatility: np.ndarray) -> np.ndarray:
@@ -542,9 +632,8 @@ def _mark_expired(
     codes: np.ndarray, rows: pd.DataFrame, quote_time: pd.Timestamp | None
 ) -> np.ndarray:
     """Put rows without an expiry, or past it, under their rules; when each ends."""
-    dated = rows["expiry"].notna().to_numpy()
+    dated, times = rows["expiry"].notna().to_numpy(), _ends(rows)
     if not dated.any():
-        times = rows["time_to_expiry"].to_numpy()
         mark(codes, np.isnan(times), "missing_expiry")
         mark(codes, times <= 0.0, "expired")
         return times
@@ -552,6 +641,13 @@ def _mark_expired(
     if quote_time is not None:
         ends = rows["expiry_time"]
         mark(codes, (ends <= quote_time).to_numpy(dtype=bool), "expired")
+    return times
+
+
+def _ends(rows: pd.DataFrame) -> np.ndarray:
+    """When the contract of each canonical row ends, as a number."""
+    if not rows["expiry"].notna().any():
+        return rows["time_to_expiry"].to_numpy()
     return rows["expiry_time"].astype("int64").to_numpy()
 
 
@@ -727,7 +823,7 @@ def one_sided_quotes(
     wide = np.zeros(len(quotes.strike), dtype=bool)
     alone = usable & ~quotes.out_of_the_money
     alone &= ~np.isin(quotes.strike, strike)
-    rounding = 1e-9 * quotes.forward
+    rounding = 1e-9 * abs(quotes.forward)
     for row in np.flatnonzero(alone):
         place = int(np.searchsorted(strike, quotes.strike[row]))
         near = spread[max(place - each_side, 0) : place + each_side]
@@ -749,6 +845,8 @@ def nothing_left(
     remedy = {
         "too_old": "raise `max_age=`, or leave it out",
         "thin": "lower `min_volume=` or `min_open_interest=`, or leave it out",
+        "nonpositive_strike": "if the underlying may be negative, pass "
+        "`kernel='normal'`",
     }.get(most)
     if most == "no_quote" and report.counts[most] > 0.5 * report.rows_in:
         remedy = (

@@ -9,8 +9,10 @@ import pandas as pd
 
 from relu_options.errors import QuoteError
 from relu_options.formulas import black_scholes
+from relu_options.formulas.laws import MODELS, Law
 from relu_options.market_data.cleaning import (
     LEAST_STRIKES,
+    Kernel,
     QuotedRows,
     QuoteReport,
     SliceQuotes,
@@ -26,6 +28,7 @@ from relu_options.market_data.freshness import stale_quotes
 from relu_options.market_data.parity import ParityEstimate
 from relu_options.market_data.rates import (
     ImpliedTerms,
+    MarketTerms,
     SliceTerms,
     at_odds,
     imply_terms,
@@ -68,6 +71,9 @@ class ExpiryQuotes:
         parity: How forward and discount factor were implied; None if they were given.
         report: What became of every row.
         american: Whether the options are known to be American.
+        kernel: "lognormal", or "normal" for an underlying that may be negative: where
+            that was asked for, or the forward or a strike is zero or below.
+            Volatilities are those of this law.
 
     Examples:
         >>> from relu_options.market_data import prepare_quotes
@@ -104,6 +110,7 @@ class ExpiryQuotes:
     _source: pd.DataFrame = field(repr=False)
     _rows: np.ndarray = field(repr=False)
     american: bool = False
+    kernel: Law = "lognormal"
 
     @classmethod
     def of(
@@ -134,9 +141,11 @@ class ExpiryQuotes:
             used,
             time_to_expiry=chain.time_to_expiry,
             dated=chain.dated_time_to_expiry,
+            kernel=chain.kernel,
         )
         require_one_quote_each(codes, quoted, chain.strange_types)
         implied = _implied(chain, terms, quoted)
+        kernel = _law(chain, quoted.strike[used], implied.forward)
         is_call, notes = _option_types(quoted, codes, implied)
         parity = implied.parity
         quotes = SliceQuotes(
@@ -150,7 +159,9 @@ class ExpiryQuotes:
             0.0 if parity is None else parity.forward_standard_error,
             0.0 if parity is None else parity.discount_standard_error,
         )
-        inside = _set_aside(codes, quoted, quotes, american=terms.american)
+        inside = _set_aside(
+            codes, quoted, quotes, american=terms.american, kernel=kernel
+        )
         report = QuoteReport.of(rows, codes, notes)
         if report.is_call is None:
             report = replace(report, is_call=is_call)
@@ -161,7 +172,7 @@ class ExpiryQuotes:
         expiry, settlement = chain.slices[0]
         table, places = source or (rows, np.arange(len(rows)))
         arrays: dict[str, Any] = _arrays(
-            quoted, kept, inside, quotes, terms.time_to_expiry
+            quoted, kept, inside, quotes, terms.time_to_expiry, kernel
         )
         found = cls(
             **arrays,
@@ -178,8 +189,11 @@ class ExpiryQuotes:
             _source=table,
             _rows=places[kept],
             american=terms.american,
+            kernel=kernel,
         )
-        if chain.expiry_given and "implied_volatility" in rows:
+        # A vendor's volatilities beside prices are lognormal.
+        told = chain.expiry_given and kernel == "lognormal"
+        if told and "implied_volatility" in rows:
             _check_expiry(found, rows["implied_volatility"].to_numpy()[kept])
         return found
 
@@ -201,6 +215,54 @@ class ExpiryQuotes:
     def table(self) -> pd.DataFrame:
         """The user's rows that are used, with all their columns and their labels."""
         return self._source.iloc[self._rows]
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the underlying may be negative."""
+        return self.kernel == "normal"
+
+    @property
+    def unit(self) -> float:
+        """What prices are compared with: the forward.
+
+        Where it may be zero or negative, the distance of the farthest strike from it.
+        """
+        if self.is_signed:
+            return float(np.abs(self.strike - self.forward).max())
+        return self.forward
+
+    def with_kernel(self, kernel: Kernel) -> "ExpiryQuotes":
+        """The quotes with another law of the underlying.
+
+        Raises:
+            QuoteError: If it is lognormal, and the forward or a strike is not positive.
+            ValueError: If there is no such law.
+
+        Examples:
+            >>> from relu_options.market_data import prepare_quotes
+            >>> from relu_options.simulation import bundled_chain
+            >>> quotes = prepare_quotes(bundled_chain()["2025-06-20"])
+            >>> quotes.kernel, quotes.with_kernel("normal").kernel
+            ('lognormal', 'normal')
+        """
+        MarketTerms(kernel=kernel)
+        if kernel == "auto":
+            return self
+        if kernel == "lognormal" and min(self.forward, *self.strike) <= 0.0:
+            raise QuoteError(_not_lognormal(self.label, self.forward, self.strike))
+        return replace(self, kernel=kernel)
+
+    def require_lognormal(self, what: str) -> None:
+        """Raise `QuoteError` if the underlying may be negative.
+
+        Args:
+            what: What needs it to be positive, and what to do instead.
+        """
+        if self.is_signed:
+            raise QuoteError(
+                f"{self.label}: the quotes are of an underlying that may be negative "
+                f"(normal kernel, forward {self.forward:.6g}); {what}"
+            )
 
     @property
     def listed(self) -> dict[str, np.ndarray]:
@@ -276,8 +338,33 @@ class ExpiryQuotes:
             f"{'quotes' if self.has_spreads else kind}, "
             f"strikes {self.strike.min():.10g} to {self.strike.max():.10g}, "
             f"forward={self.forward:.10g}, discount_factor={self.discount_factor:.8g}, "
-            f"time_to_expiry={self.time_to_expiry:.6g})"
+            f"time_to_expiry={self.time_to_expiry:.6g}"
+            f"{', normal kernel' if self.is_signed else ''})"
         )
+
+
+def _law(chain: "OptionChain", strike: np.ndarray, forward: float) -> Law:
+    """The law of a slice: the one asked for, or the one that it needs.
+
+    Raises:
+        QuoteError: If a lognormal one is asked for, and the forward is not positive.
+    """
+    if chain.kernel == "auto":
+        return "normal" if min(forward, strike.min()) <= 0.0 else "lognormal"
+    if chain.kernel == "lognormal" and forward <= 0.0:
+        raise QuoteError(_not_lognormal(chain.label, forward, strike))
+    return chain.kernel
+
+
+def _not_lognormal(label: str, forward: float, strike: np.ndarray) -> str:
+    """Why quotes cannot be those of a positive underlying."""
+    why = f"the forward is {forward:.6g}"
+    if forward > 0.0:
+        why = f"the lowest strike is {strike.min():.6g}"
+    return (
+        f"{label}: {why}, and an underlying with a lognormal law is positive; use "
+        "`kernel='normal'`"
+    )
 
 
 def _implied(
@@ -305,6 +392,7 @@ def _set_aside(
     quotes: SliceQuotes,
     *,
     american: bool,
+    kernel: Law,
 ) -> np.ndarray:
     """Put quotes that the forward shows to be unfit under their rules, in place.
 
@@ -317,6 +405,7 @@ def _set_aside(
         quoted: Rows of one slice.
         quotes: The same with what is known of their ages, and of the forward.
         american: Whether the options can be exercised early.
+        kernel: The law of the underlying: with a normal one prices have no upper bound.
 
     Returns:
         A mask: in-the-money rows that are used, at strikes with no other quote.
@@ -326,10 +415,11 @@ def _set_aside(
     is_out = quotes.out_of_the_money
     intrinsic = discount * np.where(is_call, forward - strike, strike - forward)
     if quoted.kind != "volatility":
-        slack = _TOLERANCE * forward + 3.0 * discount * quotes.forward_error
-        bound = discount * np.where(is_call, forward, strike)
+        slack = _TOLERANCE * abs(forward) + 3.0 * discount * quotes.forward_error
         mark(codes, quoted.ask < intrinsic - slack, "below_intrinsic")
-        mark(codes, quoted.bid > bound + slack, "above_bound")
+        if kernel == "lognormal":
+            bound = discount * np.where(is_call, forward, strike)
+            mark(codes, quoted.bid > bound + slack, "above_bound")
     stale = np.zeros(len(codes), dtype=bool)
     if quoted.kind == "spread" and np.isfinite(quotes.age).any():
         stale = stale_quotes(quotes, (codes == 0) & (is_out | (not american)))
@@ -368,6 +458,7 @@ def _arrays(
     inside: np.ndarray,
     quotes: SliceQuotes,
     time_to_expiry: float,
+    kernel: Law,
 ) -> dict[str, np.ndarray | None]:
     """Quotes of the out-of-the-money options at the strikes of the rows kept."""
     forward, discount = quotes.forward, quotes.discount_factor
@@ -379,7 +470,7 @@ def _arrays(
     if quoted.kind == "volatility":
         volatility = quoted.mid[kept]
         mid = np.asarray(
-            black_scholes.price(
+            MODELS[kernel].price(
                 forward=forward,
                 discount_factor=discount,
                 strike=strike,

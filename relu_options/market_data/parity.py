@@ -218,14 +218,14 @@ def forward_from_parity(
     discount_error = float(np.sqrt(variance)) if discount_factor is None else 0.0
     residuals = y - line.slope * (line.zero - k)
     try:
-        _check_line(line, residuals, s)
+        _check_line(line, k, residuals, s)
     except QuoteError as error:
         if not (call_bid.any() or put_bid.any()):
             raise QuoteError(f"every bid is zero: {error}") from error
         if forward is None or pairs < 2:
             raise
         told = _robust_line(k, y, s, zero=None, slope=None, guessed_slope=guess)
-        _check_line(told, y - told.slope * (told.zero - k), s)
+        _check_line(told, k, y - told.slope * (told.zero - k), s)
         raise QuoteError(
             f"the forward is given as {forward:.6g}, but {pairs} pairs of calls and "
             f"puts imply {told.zero:.6g}; check `forward=`, or leave it out"
@@ -326,7 +326,8 @@ def _robust_line(
             slope = -float(wx @ y) / information
         if not known_zero:
             height = float(weights @ y / total) + slope * mean
-        if abs(height - before[0]) + abs(slope - before[1]) * reach <= 1e-12 * k[-1]:
+        change = abs(height - before[0]) + abs(slope - before[1]) * reach
+        if change <= 1e-12 * max(k[-1], -k[0]):
             break
     variance = np.inf
     if known_slope:
@@ -344,8 +345,14 @@ def _robust_line(
     )
 
 
-def _check_line(line: _Line, residuals: np.ndarray, s: np.ndarray) -> None:
-    """Raise unless the points lie about a line that a market could have."""
+def _check_line(
+    line: _Line, k: np.ndarray, residuals: np.ndarray, s: np.ndarray
+) -> None:
+    """Raise unless the points lie about a line that a market could have.
+
+    It may have a forward of zero or below, where strikes are, or where enough points
+    tell the slope too: then all puts are worth more than their strikes.
+    """
     low, high = _DISCOUNT_RANGE
     if not low <= line.slope <= high:
         raise QuoteError(
@@ -355,7 +362,10 @@ def _check_line(line: _Line, residuals: np.ndarray, s: np.ndarray) -> None:
             "`discount_factor=`"
         )
     scatter = _weighted_median(np.abs(residuals), 1.0 / s)
-    if not 0.0 < line.zero < np.inf or not scatter <= _WORST_SCATTER * line.zero:
+    positive = line.zero > 0.0 and k[0] > 0.0
+    sensible = k[0] <= 0.0 or line.zero > 0.0 or len(k) >= _LEAST_PAIRS_FOR_SLOPE
+    unit = line.zero if positive else max(abs(line.zero), k[-1] - k[0])
+    if not (np.isfinite(line.zero) and sensible and scatter <= _WORST_SCATTER * unit):
         raise QuoteError(
             f"calls and puts agree on no forward: {len(s)} pairs give forward "
             f"{line.zero:.6g} and discount factor {line.slope:.6g}, with a median "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from relu_options.errors import QuoteError
-from relu_options.market_data.cleaning import LEAST_STRIKES, QuotedRows
+from relu_options.market_data.cleaning import LEAST_STRIKES, Kernel, QuotedRows
 from relu_options.market_data.clocks import MINUTES_PER_YEAR, as_date
 from relu_options.market_data.columns import not_understood
 from relu_options.market_data.parity import (
@@ -44,13 +44,16 @@ class MarketTerms:
     """What a user knows of a market: it wins over tables and over what quotes imply.
 
     Attributes:
-        forward: Currency units; a number, or one by expiry.
+        forward: Currency units; a number, or one by expiry. A negative one says that
+            the underlying may be.
         discount_factor: Price today of one unit of currency paid at expiry; likewise.
         rate: Continuous, per year, in place of a discount factor; likewise.
         dividend_yield: Continuous, per year: with the spot it makes the forward;
             likewise.
         spot: Price of the underlying today, in currency units.
         time_to_expiry: Years, for quotes of one expiry.
+        kernel: The law of the underlying: "lognormal" if it is positive, "normal" if it
+            may be negative; "auto" to tell it from the quotes.
 
     Examples:
         >>> terms = MarketTerms(rate={"2025-06-20": 0.04, "2025-09-19": 0.039})
@@ -64,9 +67,14 @@ class MarketTerms:
     dividend_yield: ByExpiry | None = None
     spot: float | None = None
     time_to_expiry: float | None = None
+    kernel: Kernel = "auto"
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        if self.kernel not in ("auto", "lognormal", "normal"):
+            raise ValueError(
+                f"kernel must be 'auto', 'lognormal' or 'normal', not {self.kernel!r}"
+            )
+        for name, value in self._numbers.items():
             for number in _stated(name, value):
                 if name in _YIELDS and not abs(number) <= _MOST_STATED:
                     raise ValueError(
@@ -74,18 +82,42 @@ class MarketTerms:
                         "continuous, per year, and 5 % is 0.05"
                     )
                 if name not in _YIELDS and not 0.0 < number < np.inf:
-                    raise ValueError(
-                        f"`{name}` must be positive and finite, not {number!r}"
-                    )
+                    self._check_sign(name, number)
         if self.rate is not None and self.discount_factor is not None:
             raise ValueError(
                 "`rate` and `discount_factor` say the same; pass one of them"
             )
 
+    def _check_sign(self, name: str, number: float) -> None:
+        """Raise unless the underlying may be negative and this is a price of it."""
+        negative = name == "forward" and number < 0.0 and self.kernel == "auto"
+        priced = name in ("forward", "spot")
+        if np.isfinite(number) and priced and (negative or self.kernel == "normal"):
+            return
+        remedy = ""
+        if np.isfinite(number) and priced:
+            remedy = "; pass `kernel='normal'` if the underlying may be negative"
+        raise ValueError(
+            f"`{name}` must be positive and finite, not {number!r}{remedy}"
+        )
+
+    @property
+    def _numbers(self) -> dict[str, Any]:
+        """What is known but for the law."""
+        return {name: value for name, value in vars(self).items() if name != "kernel"}
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is known."""
-        return all(value is None for value in vars(self).values())
+        nothing = all(value is None for value in self._numbers.values())
+        return nothing and self.kernel == "auto"
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether they say that the underlying may be negative."""
+        if self.kernel != "auto":
+            return self.kernel == "normal"
+        return any(number < 0.0 for number in _stated("forward", self.forward))
 
     @property
     def columns(self) -> dict[str, float]:
@@ -251,6 +283,7 @@ class SliceTerms:
         *,
         time_to_expiry: float,
         dated: float,
+        kernel: Kernel = "auto",
     ) -> "SliceTerms":
         """Terms in the columns of canonical rows of one slice.
 
@@ -259,6 +292,7 @@ class SliceTerms:
             used: Positions of those that are used.
             time_to_expiry: Years.
             dated: Years from the quote time to the expiry, NaN if unknown.
+            kernel: The law of the underlying that is asked for.
 
         Raises:
             QuoteError: If rows do not share them.
@@ -268,8 +302,18 @@ class SliceTerms:
             name: _constant(rows, used, name)
             for name in ("forward", "discount_factor", "dividend_yield")
         }
+        forward = known["forward"]
+        signed = kernel == "normal"
+        if kernel == "auto":
+            signed = bool((rows["strike"].to_numpy()[used] <= 0.0).any())
+            signed |= forward is not None and forward < 0.0
+        if forward is not None and not forward > 0.0 and not signed:
+            raise QuoteError(
+                f"column 'forward' is {forward}; it must be positive, unless the "
+                "underlying may be negative: then pass `kernel='normal'`"
+            )
         prices = rows["underlying_price"].to_numpy()[used]
-        prices = prices[prices > 0.0]
+        prices = prices[np.isfinite(prices) if signed else prices > 0.0]
         terms = cls(
             time_to_expiry=time_to_expiry,
             american=rows["exercise_style"].iloc[used[0]] == "american",
@@ -320,7 +364,7 @@ def _constant(rows: pd.DataFrame, used: np.ndarray, name: str) -> float | None:
             f"{len(several)} values of {name!r} in one table of {len(used)} rows: "
             f"{shown}{more}; pass `{name}=`"
         )
-    if name != "dividend_yield" and not values[0] > 0.0:
+    if name == "discount_factor" and not values[0] > 0.0:
         raise QuoteError(f"column {name!r} is {values[0]}; it must be positive")
     return float(values[0])
 
@@ -474,6 +518,8 @@ def _told(terms: SliceTerms, pairs: _Pairs) -> ImpliedTerms:
         notes = (_OUT_OF_THE_MONEY,)
     elif pairs.quoted.kind == "spread":
         notes = pairs.denial(forward, discount)  # type: ignore[arg-type]
+        if notes and not forward > 0.0:  # type: ignore[operator]
+            raise QuoteError(notes[0])
     return ImpliedTerms(forward, discount, None, notes)  # type: ignore[arg-type]
 
 

@@ -22,6 +22,7 @@ from relu_options.market_data.canonical import (
 )
 from relu_options.market_data.chain import OptionChain
 from relu_options.market_data.cleaning import (
+    Kernel,
     TradingLimits,
     clean_rows,
     nothing_left,
@@ -71,6 +72,7 @@ class Reading(TypedDict, total=False):
     rate: ByExpiry | None
     dividend_yield: ByExpiry | None
     time_to_expiry: float | None
+    kernel: Kernel
     multiplier: float | None
     strike_scale: float | None
     price_unit: PriceUnit
@@ -95,6 +97,7 @@ def read_chain(
     rate: ByExpiry | None = None,
     dividend_yield: ByExpiry | None = None,
     time_to_expiry: float | None = None,
+    kernel: Kernel = "auto",
     multiplier: float | None = None,
     strike_scale: float | None = None,
     price_unit: PriceUnit = "auto",
@@ -139,12 +142,21 @@ def read_chain(
             with it.
         forward: Forward price of the underlying, in currency units: a number, or a
             Series or dict by expiry. Keys are dates, (date, "AM") where two contracts
-            of a date differ, or years where there are no dates.
+            of a date differ, or years where there are no dates. A negative one says
+            that the underlying may be negative.
         discount_factor: Price today of one unit of currency paid at expiry; likewise.
         rate: Continuous, per year, instead of a discount factor; likewise.
         dividend_yield: Continuous, per year; likewise. With the spot it makes the
             forward, where none is given.
         time_to_expiry: Years, for quotes of one expiry.
+        kernel: The law of the underlying. "normal" is for one that may be negative, as
+            rates, spreads and the oil of April 2020 are: strikes of zero and below are
+            quotes, and volatilities that are quoted are normal ones, in currency units
+            per square root of a year. With "lognormal" they are faults, and a forward
+            that is not positive an error. "auto" takes such strikes as quotes where the
+            forward told is negative, or where at three or more of them puts of one
+            expiry have bids that rise with the strike; an expiry is then normal if its
+            forward or one of its strikes is zero or below.
         multiplier: Units of the underlying in a contract. Without it that of the table,
             or else 100 for contracts listed in the US and what is known of others;
             a backtest asks for it where nothing tells.
@@ -241,8 +253,9 @@ def prepare_quotes(
             table does not say; and, with `on_bad_quotes="raise"`, if any row is bad.
             The message names rows.
         TypeError: If `quotes` is nothing that can be read.
-        ValueError: If a number given is not positive, or makes no sense: a time to
-            expiry of 365 "years", a discount factor that implies 500 % a year.
+        ValueError: If a number given makes no sense: a time to expiry of 365 "years",
+            a discount factor that implies 500 % a year, or what must be positive and is
+            not.
 
     Examples:
         >>> quotes = pd.DataFrame({"K": [80.0, 90.0, 100.0, 110.0, 110.0, 120.0],
@@ -272,6 +285,18 @@ def prepare_quotes(
         return found
     report = replace(found.report, notes=(*chain.notes, *found.report.notes))
     return replace(found, report=report)
+
+
+def prepared_again(quotes: ExpiryQuotes, **reading: Unpack[Reading]) -> ExpiryQuotes:
+    """Prepared quotes, with the law that is asked for; nothing else is asked again.
+
+    Raises:
+        QuoteError: If they cannot have that law.
+        ValueError: If anything else is asked: the quotes have been read.
+    """
+    kernel = reading.pop("kernel", "auto")
+    refuse("the quotes are prepared; pass it to `prepare_quotes`", **reading)
+    return quotes.with_kernel(kernel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,8 +369,7 @@ def prepare_slices(
         raise TypeError(not_readable(quotes))
     for position, one in enumerate(several):
         if isinstance(one, ExpiryQuotes):
-            refuse("the quotes are prepared; pass it to `prepare_quotes`", **reading)
-            found.quotes.append(one)
+            found.quotes.append(prepared_again(one, **reading))
             found.chains.append(None)
             found.rows.append(None)
             continue
@@ -596,11 +620,15 @@ class _Reader:
             if opened.table is not None and opened.path is None:
                 same = read.rows.index.equals(opened.table.index)
                 own = opened.table if same else None
+        units = self.units
+        if self.known.is_signed and units.volatility_unit == "auto":
+            # Normal volatilities are in currency units: 25 is no quarter.
+            units = replace(units, volatility_unit="fraction")
         canonical = canonical_table(
             read,
             expiry=self.expiry,
             underlying=self.wanted.underlying,
-            units=self.units,
+            units=units,
             known=self.known,
         )
         if own is not None:  # what the user does to it later must not change the result
@@ -655,6 +683,7 @@ class _SourceTable:
             nonstandard=canonical.nonstandard[chosen.positions],
             superseded=chosen.superseded,
             limits=self.how.limits,
+            kernel=known.kernel,
         )
         weekend = _weekend_note(rows, chosen)
         chain = OptionChain(
@@ -665,6 +694,7 @@ class _SourceTable:
             layout=self.layout,
             strange_types=canonical.strange_types,
             expiry_given=self.how.expiry is not None,
+            kernel=known.kernel,
         )
         if chain.has_ended:
             note = "all has expired: a history settles on this chain"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from relu_options.curves import PriceCurve
-from relu_options.errors import refuse, require_payoff
+from relu_options.errors import QuoteError, refuse, require_payoff
 from relu_options.fitting.curve import fit_curve
 from relu_options.market_data import (
     ExpiryQuotes,
@@ -152,6 +152,13 @@ def replicate(
         refuse("a curve, and prepared quotes, have been read", **reading)
     else:
         market = prepare_quotes(market, **reading)
+    signed = market.kernel == "normal"
+    if signed and (isinstance(market, ExpiryQuotes) or method != "quadratic"):
+        raise QuoteError(
+            "hedges by quotes, and those that never lose, are for spots from zero on, "
+            "and the underlying may be negative (normal kernel); use a curve, "
+            "method='quadratic' and positive strikes"
+        )
     instruments = Instruments.of(market, strikes)
     if not trade_forward:
         instruments = instruments.without_forwards()
