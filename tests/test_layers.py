@@ -45,7 +45,6 @@ DEFERRED = {
 """Imports inside of functions, other than of `plot` methods and of `verify`."""
 
 HARD = {
-    "formulas.elementwise.elementwise",
     "arbitrage.chain_quotes.of",
     "arbitrage.unknown_forward._undiscounted",
     "backtest.engine.run",

@@ -81,24 +81,8 @@ def elementwise(formula: Callable, shortcut: Shortcut | None = None) -> Callable
         A function of the same arguments, each a number, an array, a JAX array or a
         Series. Under a JAX transformation it is `formula` itself, compiled.
     """
-    compiled = functools.cache(_compile)
+    evaluate = _evaluator(formula, shortcut)
     traceable = jax.jit(formula)
-
-    def evaluate(columns: Sequence[Any], flags: tuple[bool, ...], size: int) -> Any:
-        """Results for flat arrays of `size`, and numbers that hold for all of it."""
-        if shortcut is None:
-            return _evaluate(compiled(formula, flags), columns, size)
-        kernel = compiled(shortcut.kernel, flags)
-        result = _evaluate(kernel, columns, size, shortcut.unpack)
-        left = shortcut.unfinished(result)
-        if left.any():
-            count = int(left.sum())
-            which = left if count > 1 else left.argmax()  # a single one is a number
-            rows = [x[which] if isinstance(x, np.ndarray) else x for x in columns]
-            rest = _evaluate(compiled(formula, flags), rows, count)
-            for values, others in zip(_parts(result), _parts(rest), strict=True):
-                values[left] = others
-        return result
 
     @functools.wraps(formula)
     def call(*arguments: Any) -> Any:
@@ -117,6 +101,29 @@ def elementwise(formula: Callable, shortcut: Shortcut | None = None) -> Callable
         return _each(evaluate(columns, flags, math.prod(shape)), restore)
 
     return call
+
+
+def _evaluator(formula: Callable, shortcut: Shortcut | None) -> Callable:
+    """`formula` of flat arrays and numbers, by its shortcut as far as that reaches."""
+    compiled = functools.cache(_compile)
+
+    def evaluate(columns: Sequence[Any], flags: tuple[bool, ...], size: int) -> Any:
+        """Results for flat arrays of `size`, and numbers that hold for all of it."""
+        if shortcut is None:
+            return _evaluate(compiled(formula, flags), columns, size)
+        kernel = compiled(shortcut.kernel, flags)
+        result = _evaluate(kernel, columns, size, shortcut.unpack)
+        left = shortcut.unfinished(result)
+        if left.any():
+            count = int(left.sum())
+            which = left if count > 1 else left.argmax()  # a single one is a number
+            rows = [x[which] if isinstance(x, np.ndarray) else x for x in columns]
+            rest = _evaluate(compiled(formula, flags), rows, count)
+            for values, others in zip(_parts(result), _parts(rest), strict=True):
+                values[left] = others
+        return result
+
+    return evaluate
 
 
 _FLAGS = frozenset({bool, np.bool_})

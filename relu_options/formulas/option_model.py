@@ -1,21 +1,13 @@
 r"""Prices, volatilities and Greeks of European options, each once for two models.
 
-The models differ in the law of the underlying at expiry. With forward $F$, strike $K$,
-total volatility $v = \sigma \sqrt{T}$, and the upper of two signs for calls,
+At expiry the underlying is lognormal (`black_scholes`: forward and strike are positive,
+and volatility is annualised, 0.2 meaning 20%) or normal (`bachelier`: forward and
+strike are of either sign, and volatility is in currency units per square root of a
+year). The market is given in one of two forms:
 
-| | lognormal (`black_scholes`) | normal (`bachelier`) |
-|---|---|---|
-| price | $D (\pm F N(\pm d_1) \mp K N(\pm d_2))$ | $D v (n(d) \pm d N(\pm d))$ |
-| deviations | $d_{1,2} = \log(F / K) / v \pm v / 2$ | $d = (F - K) / v$ |
-| forward, strike | positive | of either sign |
-| volatility | annualised, 0.2 meaning 20% | in currency units, per root of a year |
-
-where $n$ and $N$ are the density and the distribution of the standard normal law. The
-market is given in one of two forms:
-
-* the *forward form*, `forward` and `discount_factor` (1 unless given); here $G = 1$;
+* the *forward form*, `forward` and `discount_factor` (1 unless given);
 * the *spot form*, `spot`, `rate` and `dividend_yield` (continuous, 0 unless given),
-  where $F = S G$ with $G = e^{(r - q) T}$, and $D = e^{-r T}$.
+  where the forward is $S e^{(r - q) T}$ and the discount factor $e^{-r T}$.
 
 Every Greek is the plain partial derivative of `price` with the other arguments of the
 form in use held fixed: vega is per 1.00 of volatility, theta and charm per year that
@@ -23,8 +15,9 @@ passes. All functions broadcast, and give a float for numbers, a Series for Seri
 arrays for arrays; under `jax.jit`, `jax.vmap` and `jax.grad` (to second order, by exact
 rules) they are JAX functions like any other.
 
-On this page a quantity's formula stands below the docstring that states it. It is made
-of the model's kernels, which know forward, strike and total volatility only.
+On this page a quantity's formula stands below the docstring that states it, in letters
+that `price` explains. It is made of the model's kernels, which know forward, strike and
+total volatility only.
 """
 
 import enum
@@ -157,8 +150,14 @@ class OptionModel:
     ) -> Numeric:
         r"""Price of a European call or put.
 
-        Lognormal: $D (\pm F N(\pm d_1) \mp K N(\pm d_2))$.
-        Normal: $D v (n(d) \pm d N(\pm d))$.
+        Lognormal: $D (\pm F N(\pm d_1) \mp K N(\pm d_2))$, where
+        $d_{1,2} = \log(F / K) / v \pm v / 2$.
+        Normal: $D v (n(d) \pm d N(\pm d))$, where $d = (F - K) / v$.
+
+        Upper signs are for calls. $K$ is the strike, $v = \sigma \sqrt{T}$ the total
+        volatility, $D$ the discount factor, $F = S G$ the forward: $G$ is
+        $e^{(r - q) T}$ in the spot form and 1 in the forward form; $n$ and $N$ are the
+        density and the distribution of the standard normal law.
 
         The out-of-the-money option of the strike is computed first, by a formula that
         does not cancel, and intrinsic value is added to it: a price keeps its relative
@@ -353,9 +352,9 @@ class OptionModel:
 
         Lognormal: $\pm D G N(\pm d_1)$. Normal: $\pm D G N(\pm d)$.
 
-        Arguments are those of `price`; units of the option per unit of the underlying.
-        At expiry and without volatility $\pm D G$ in the money, zero out of it and half
-        of the former at it.
+        Arguments and letters are those of `price`; units of the option per unit of the
+        underlying. At expiry and without volatility $\pm D G$ in the money, zero out of
+        it and half of the former at it.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -389,9 +388,9 @@ class OptionModel:
 
         Lognormal: $D G^2 n(d_1) / (F v)$. Normal: $D G^2 n(d) / v$.
 
-        Arguments are those of `price`; the same for calls and puts; per unit of the
-        underlying squared. At expiry and without volatility infinite at the money and
-        zero elsewhere.
+        Arguments and letters are those of `price`; the same for calls and puts; per
+        unit of the underlying squared. At expiry and without volatility infinite at the
+        money and zero elsewhere.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -425,8 +424,8 @@ class OptionModel:
 
         Lognormal: $D F \sqrt{T} n(d_1)$. Normal: $D \sqrt{T} n(d)$.
 
-        Arguments are those of `price`; the same for calls and puts. Zero at expiry, and
-        without volatility unless at the money.
+        Arguments and letters are those of `price`; the same for calls and puts. Zero at
+        expiry, and without volatility unless at the money.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -463,8 +462,8 @@ class OptionModel:
         In the spot form $r P - (r - q) S \Delta$ is added.
 
         In the spot form spot, rate and dividend yield stay as they are; in the forward
-        form forward and discount factor do. Arguments are those of `price`. Minus
-        infinity at the money on the day of expiry.
+        form forward and discount factor do. Arguments and letters are those of `price`.
+        Minus infinity at the money on the day of expiry.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -505,8 +504,8 @@ class OptionModel:
         Forward form: $-T P$.
 
         In the spot form the forward moves with the rate. In the forward form it stays,
-        and the rate acts through the discount factor alone. Arguments are those of
-        `price`. Zero at expiry.
+        and the rate acts through the discount factor alone. Arguments and letters are
+        those of `price`. Zero at expiry.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -543,8 +542,8 @@ class OptionModel:
 
         Lognormal: $-D G \sqrt{T} n(d_1) d_2 / v$. Normal: $-D G \sqrt{T} n(d) d / v$.
 
-        Arguments are those of `price`; the same for calls and puts. Zero at expiry and
-        without volatility.
+        Arguments and letters are those of `price`; the same for calls and puts. Zero at
+        expiry and without volatility.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -578,8 +577,8 @@ class OptionModel:
 
         Lognormal: $D F T n(d_1) d_1 d_2 / v$. Normal: $D T n(d) d^2 / v$.
 
-        Arguments are those of `price`; the same for calls and puts. Zero at expiry and
-        without volatility.
+        Arguments and letters are those of `price`; the same for calls and puts. Zero at
+        expiry and without volatility.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -614,8 +613,9 @@ class OptionModel:
         Lognormal: $D G n(d_1) d_2 / (2 T)$. Normal: $D G n(d) d / (2 T)$.
         In the spot form $q \Delta - (r - q) S \Gamma$ is added.
 
-        What is held fixed is said at `theta`. Arguments are those of `price`. Without
-        the addition zero at expiry and without volatility.
+        What is held fixed is said at `theta`. Arguments and letters are those of
+        `price`. At expiry and without volatility zero but for the addition, which at
+        the money is infinite as gamma is, and NaN where $r = q$.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -652,8 +652,8 @@ class OptionModel:
     ) -> Greeks:
         """Price and all Greeks at once; lognormal, at about the cost of three prices.
 
-        Arguments are those of `price`; each field is what the function of its name
-        returns.
+        Arguments and letters are those of `price`; each field is what the function of
+        its name returns.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -698,7 +698,8 @@ class OptionModel:
 
         Lognormal: $\mp D N(\pm d_2)$. Normal: $\mp D N(\pm d)$.
 
-        Arguments are those of `price`. Negative for calls, positive for puts.
+        Arguments and letters are those of `price`. Negative for calls, positive for
+        puts.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -734,7 +735,7 @@ class OptionModel:
         Lognormal: $D N(\pm d_2)$. Normal: $D N(\pm d)$.
 
         The limit of call (put) spreads of width zero: minus the derivative of the call
-        price in the strike. Arguments are those of `price`.
+        price in the strike. Arguments and letters are those of `price`.
 
         Examples:
             A digital call and a digital put pay one unit together.
@@ -770,7 +771,7 @@ class OptionModel:
 
         Lognormal: $N(-d_2)$. Normal: $N(-d)$.
 
-        Arguments are those of `price`.
+        Arguments and letters are those of `price`.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
@@ -803,8 +804,8 @@ class OptionModel:
 
         Lognormal: $n(d_2) / (K v)$. Normal: $n(d) / v$.
 
-        The second derivative of price over discount factor in the strike. Arguments are
-        those of `price`.
+        The second derivative of price over discount factor in the strike. Arguments and
+        letters are those of `price`.
 
         Examples:
             >>> from relu_options import bachelier, black_scholes
