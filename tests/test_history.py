@@ -147,7 +147,7 @@ def test_no_field_of_a_chain_is_forgotten():
     """A field added to chains must be stored by `encode_chain`, and then named here."""
     names = {field.name for field in dataclasses.fields(OptionChain)}
     stored = {"rows", "codes", "quote_time", "notes", "_only_slice", "layout"}
-    stored |= {"strange_types", "expiry_given"}
+    stored |= {"strange_types", "expiry_given", "kernel"}
     assert names - {"_whole"} == stored  # a part is stored without its whole
 
 

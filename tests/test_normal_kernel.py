@@ -332,6 +332,22 @@ def test_what_is_told_of_the_law_wins_over_what_prices_tell():
         ro.prepare_quotes(chain).with_kernel("lognormal")
 
 
+def test_a_stored_chain_keeps_its_law_and_its_history_says_what_it_cannot(tmp_path):
+    quotes = OIL.quotes(OIL_STRIKES, discount_factor=DISCOUNT, spread=0.02)
+    quotes["expiry"] = "2020-05-19"
+    history = ro.ChainHistory(tmp_path)
+    for day, law in (("2020-04-20", "normal"), ("2020-04-21", "lognormal")):
+        chain = ro.read_chain(
+            quotes, quote_time=f"{day} 16:00", underlying="WTI", kernel=law
+        )
+        history.append(chain)
+    first, second = (history[day] for day in ro.ChainHistory(tmp_path))
+    assert (first.kernel, second.kernel) == ("normal", "lognormal")
+    assert ro.fit_curve(first).kernel == "normal"
+    fitted = ro.fit_history(history, progress=False)
+    assert "one by one, with `fit_curves`" in fitted.failures["reason"].iloc[0]
+
+
 @pytest.mark.parametrize("fault", ["zeros", "negated", "negated puts", "some"])
 def test_wrong_strikes_of_an_index_are_faults(fault):
     table = ro.bundled_chain()["2025-06-20"].to_frame()

@@ -349,6 +349,7 @@ class Day:
             return "the expiry is not in the chain"
         try:
             quotes = prepare_quotes(self.slice_chain(key))
+            quotes.require_lognormal("marks and hedges are Black's")
         except QuoteError as error:
             return str(error)
         return Terms(years, quotes.forward, quotes.discount_factor)

@@ -163,6 +163,7 @@ def _prepared(chain: OptionChain) -> dict[Slice, ExpiryQuotes]:
     for key in chain.slices:
         try:
             quotes = prepare_quotes(chain[key])
+            quotes.require_lognormal("the models compared are lognormal")
         except QuoteError:
             continue
         if len(_volatilities(quotes)[0]) >= 5:

@@ -227,6 +227,7 @@ def encode_chain(chain: OptionChain, file_format: str) -> bytes:
         "slice": only,
         "strange_types": chain.strange_types,
         "expiry_given": chain.expiry_given,
+        "kernel": chain.kernel,
         "columns": list(chain.rows.columns),
         "kinds": kinds,
         "labels": labels,
@@ -357,6 +358,7 @@ def _chain_of(content: bytes, file_format: str, underlying: str | None) -> Optio
         layout=header.get("layout"),
         strange_types=tuple(header.get("strange_types", ())),
         expiry_given=header.get("expiry_given", False),
+        kernel=header.get("kernel", "auto"),
     )
 
 
