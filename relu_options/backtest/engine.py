@@ -279,18 +279,7 @@ def run(
         collect: Whether a failing strategy is left out with its reason, instead of
             raising.
     """
-    accounts = {
-        name: Account(
-            capital=setup.capital,
-            costs=setup.costs,
-            settlement=setup.settlement,
-            marks=setup.marks or ("mid" if surfaces is None else "surface"),
-            rate=setup.rate,
-            dividend_yield=setup.dividend_yield,
-            multiplier=setup.multiplier,
-        )
-        for name, setup in setups.items()
-    }
+    accounts = {name: _account(setup, surfaces) for name, setup in setups.items()}
     failures: dict[str, str] = {}
     facts = Facts(history, dates)
     unreadable: list[Event] = []
@@ -333,6 +322,19 @@ def run(
         account.note_unsettled(dates[-1], utc_time(dates[-1])[0])
         done[name] = result_of(name, setups[name].capital, account)
     return SweepResult(done, failures)
+
+
+def _account(setup: Setup, surfaces: Surfaces | None) -> Account:
+    """The account that a strategy begins with."""
+    return Account(
+        capital=setup.capital,
+        costs=setup.costs,
+        settlement=setup.settlement,
+        marks=setup.marks or ("mid" if surfaces is None else "surface"),
+        rate=setup.rate,
+        dividend_yield=setup.dividend_yield,
+        multiplier=setup.multiplier,
+    )
 
 
 def _one_date(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from typing import Any
@@ -78,15 +78,7 @@ def sweep(
     jobs = worker_count(n_jobs)
     if executor is not None and n_jobs != 1:
         raise ValueError("the executor has its workers: pass it or `n_jobs`, not both")
-    if terms and all(isinstance(one, Setup) for one in strategies.values()):
-        raise ValueError(
-            f"{', '.join(terms)}: every strategy is a `Setup`, which has its own "
-            "terms; pass them there"
-        )
-    setups = {
-        name: one if isinstance(one, Setup) else setup_of(one, **terms)
-        for name, one in strategies.items()
-    }
+    setups = _setups(strategies, terms)
     dates = dates_between(history, start, end)
     if executor is None and n_jobs == 1:
         return run(history, setups, surfaces, dates, progress=progress, collect=True)
@@ -103,6 +95,26 @@ def sweep(
             for part in parts
         ]
         done = [future.result() for future in futures]
+    return _joined(names, done)
+
+
+def _setups(
+    strategies: Mapping[str, Strategy | Setup], terms: Mapping[str, Any]
+) -> dict[str, Setup]:
+    """Each strategy with its terms: its own, or those of all."""
+    if terms and all(isinstance(one, Setup) for one in strategies.values()):
+        raise ValueError(
+            f"{', '.join(terms)}: every strategy is a `Setup`, which has its own "
+            "terms; pass them there"
+        )
+    return {
+        name: one if isinstance(one, Setup) else setup_of(one, **terms)
+        for name, one in strategies.items()
+    }
+
+
+def _joined(names: Sequence[str], done: Sequence[SweepResult]) -> SweepResult:
+    """What all parts came to, in the order of the names."""
     results = {name: one for part in done for name, one in part.results.items()}
     failures = {name: why for part in done for name, why in part.failures.items()}
     return SweepResult(

@@ -533,19 +533,11 @@ def select_one(table: pd.DataFrame, wanted: Wanted) -> Selection:
     days = _local_days(times, wanted.timezone)
     counts = days.value_counts().sort_index()
     only, day = counts.index[0], wanted.day()
-    if day is None and stamp is not None and len(counts) > 1:
-        day = stamp.tz_convert(wanted.timezone).tz_localize(None).normalize()
     if len(counts) > 1:
-        if day is None:
-            raise QuoteError(
-                f"{len(counts)} quote dates in one table: {_shown_days(counts)}; "
-                "choose one with `date=`, or read all with `read_chains`"
-            )
-        if day not in counts.index:
-            raise QuoteError(f"no quotes of {day:%Y-%m-%d}; {_shown_days(counts)}")
+        day = _day_of_several(counts, wanted, stamp)
         chosen = chosen[(days == day).to_numpy()]
         notes.append(f"quotes of {day:%Y-%m-%d}, one of {len(counts)} dates")
-    elif wanted.date is not None and day != only:
+    elif day is not None and day != only:
         _check_only_day(day, only, wanted, notes)
     elif wanted.path_date is not None and wanted.path_date != only:
         notes.append(
@@ -556,6 +548,23 @@ def select_one(table: pd.DataFrame, wanted: Wanted) -> Selection:
         kept = len(counts) > 1 or day in (only, wanted.path_date)
         stamp = None if kept else stamp
     return _latest(table, chosen, stamp, notes)
+
+
+def _day_of_several(
+    counts: pd.Series, wanted: Wanted, stamp: pd.Timestamp | None
+) -> pd.Timestamp:
+    """The day asked for, or that of the time asked for, of those in a table."""
+    day = wanted.day()
+    if day is None and stamp is not None:
+        day = stamp.tz_convert(wanted.timezone).tz_localize(None).normalize()
+    if day is None:
+        raise QuoteError(
+            f"{len(counts)} quote dates in one table: {_shown_days(counts)}; "
+            "choose one with `date=`, or read all with `read_chains`"
+        )
+    if day not in counts.index:
+        raise QuoteError(f"no quotes of {day:%Y-%m-%d}; {_shown_days(counts)}")
+    return day
 
 
 def select_all(table: pd.DataFrame, wanted: Wanted) -> Iterator[tuple[str, Selection]]:
@@ -663,7 +672,7 @@ def _local_days(times: pd.Series, timezone: str) -> pd.Series:
 
 
 def _check_only_day(
-    asked: pd.Timestamp | None, only: pd.Timestamp, wanted: Wanted, notes: list[str]
+    asked: pd.Timestamp, only: pd.Timestamp, wanted: Wanted, notes: list[str]
 ) -> None:
     """A date asked for that is not the table's: its path may say so, or its guess."""
     if wanted.path_date is not None and wanted.path_date == asked:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -422,23 +422,17 @@ class OptionChain:
                 raise KeyError(f"no expiry is named; {self._nearest(None)}")
             return self._select(*chosen)
         expiry, settlement = key if isinstance(key, tuple) else (key, None)
-        period = isinstance(expiry, str) and re.fullmatch(_PERIOD, expiry) is not None
-        if period:
-            matches, name = self._between(slice(expiry, expiry)), str(expiry)
-        elif isinstance(expiry, float):
+        if isinstance(expiry, str) and re.fullmatch(_PERIOD, expiry):
+            matches, near = self._between(slice(expiry, expiry)), self._days(expiry)[0]
+            return self._select(*self._settled(matches, expiry, settlement, near))
+        if isinstance(expiry, float):
             matches = [one for one in self.slices if _same_time(one[0], expiry)]
-            name = expiry_label(expiry)
         else:
             expiry = self._date(expiry)
             matches = [one for one in self.slices if one[0] == expiry]
-            name = expiry_label(expiry)
-        if settlement is not None:
-            matches = [one for one in matches if one[1] == settlement]
-            name = f"{name} {settlement}"
-        if not matches:
-            near = self._days(expiry)[0] if period else expiry
-            raise KeyError(f"no slice {name}; {self._nearest(near)}")
-        if len(matches) > 1 and not period:
+        name = expiry_label(expiry)
+        matches = self._settled(matches, name, settlement, expiry)
+        if len(matches) > 1:
             clocks = [str(one[1]) for one in matches]
             said = expiry if isinstance(expiry, float) else name
             choices = " or ".join(f"chain[{said!r}, {clock!r}]" for clock in clocks)
@@ -446,6 +440,17 @@ class OptionChain:
                 f"{name} has contracts settled {' and '.join(clocks)}; choose {choices}"
             )
         return self._select(*matches)
+
+    def _settled(
+        self, matches: list[Slice], name: str, settlement: object, near: object
+    ) -> list[Slice]:
+        """Those of a settlement, if one is named; an error names the nearest."""
+        if settlement is not None:
+            matches = [one for one in matches if one[1] == settlement]
+            name = f"{name} {settlement}"
+        if not matches:
+            raise KeyError(f"no slice {name}; {self._nearest(near)}")
+        return matches
 
     def _date(self, key: object) -> pd.Timestamp:
         """A key as a date, or an error that says what keys look like."""
@@ -466,25 +471,25 @@ class OptionChain:
         """The slices from one date, month or time to another, both included."""
         if period.step is not None:
             raise KeyError(f"slices of expiries have no step, such as {period.step!r}")
-        ends = [period.start, period.stop]
-        if any(isinstance(end, float) for end in ends):
-            low, high = (
-                limit if end is None else end
-                for end, limit in zip(ends, (-np.inf, np.inf), strict=True)
-            )
-        else:
-            low = pd.Timestamp.min if ends[0] is None else self._days(ends[0])[0]
-            high = pd.Timestamp.max if ends[1] is None else self._days(ends[1])[1]
+        start, stop = period.start, period.stop
+        low, high = self._limits(start, stop)
         kind = type(low)
         chosen = [one for one in self.slices if isinstance(one[0], kind)]
-        chosen = [one for one in chosen if low <= one[0] <= high]  # type: ignore[operator]
+        chosen = [one for one in chosen if low <= one[0] <= high]
         if not chosen:
-            same = ends[0] == ends[1]
-            name = f"in {ends[0]}" if same else f"from {ends[0]} to {ends[1]}"
-            near = ends[0] if ends[1] is None else ends[1]
+            name = f"in {start}" if start == stop else f"from {start} to {stop}"
+            near = start if stop is None else stop
             near = self._days(near)[0] if isinstance(near, str) else near
             raise KeyError(f"no slice {name}; {self._nearest(near)}")
         return chosen
+
+    def _limits(self, start: Any, stop: Any) -> tuple[Any, Any]:
+        """From where to where two keys reach, which are times or dates."""
+        if isinstance(start, float) or isinstance(stop, float):
+            return -np.inf if start is None else start, np.inf if stop is None else stop
+        low = pd.Timestamp.min if start is None else self._days(start)[0]
+        high = pd.Timestamp.max if stop is None else self._days(stop)[1]
+        return low, high
 
     def _days(self, key: object) -> tuple[pd.Timestamp, pd.Timestamp]:
         """The first and the last day of a key that is a date, a month or a year."""

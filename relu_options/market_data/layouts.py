@@ -189,13 +189,7 @@ class TableLayout:
                 rows["underlying"] = found[1].upper()
         for name in rows.columns.intersection([*_PRICES, "implied_volatility"]):
             rows[name] = self._without_placeholders(rows[name])
-        if self.strike_scale != 1.0:
-            rows["strike"] = numbers(rows["strike"]) / self.strike_scale
-            notes.append(f"{self.name}: strikes divided by {self.strike_scale:g}")
-        if self.price_scale != 1.0:
-            for name in rows.columns.intersection(_PRICES):
-                rows[name] = numbers(rows[name]) / self.price_scale
-            notes.append(f"{self.name}: prices divided by {self.price_scale:g}")
+        notes.extend(self._scale(rows))
         if self.empty_bid_is_zero and {"bid", "ask"} <= set(rows.columns):
             notes.extend(fill_bids(rows))
         if self.snapshot is not None and "quote_time" in rows:
@@ -225,6 +219,18 @@ class TableLayout:
                 for side, names in sides.items()
             }
         )
+
+    def _scale(self, rows: pd.DataFrame) -> list[str]:
+        """Bring strikes and prices to currency units, in place; says what was done."""
+        notes = []
+        if self.strike_scale != 1.0:
+            rows["strike"] = numbers(rows["strike"]) / self.strike_scale
+            notes.append(f"{self.name}: strikes divided by {self.strike_scale:g}")
+        if self.price_scale != 1.0:
+            for name in rows.columns.intersection(_PRICES):
+                rows[name] = numbers(rows[name]) / self.price_scale
+            notes.append(f"{self.name}: prices divided by {self.price_scale:g}")
+        return notes
 
     def _without_placeholders(self, column: pd.Series) -> pd.Series:
         """A column of numbers in which placeholders are missing."""

@@ -206,16 +206,9 @@ def forward_from_parity(
     line = _robust_line(
         k, y, s, zero=forward, slope=discount_factor, guessed_slope=guess
     )
-    shrinkage = 0.0
+    shrinkage, discount_error = 0.0, 0.0
     if discount_factor is None:
-        shrinkage = 1.0 / (1.0 + prior_variance / line.slope_variance)
-        if np.isinf(line.slope_variance):
-            shrinkage = 1.0
-        line = line.with_slope(line.slope + shrinkage * (guess - line.slope))
-    variance = prior_variance if shrinkage == 1.0 else line.slope_variance
-    if shrinkage < 1.0:
-        variance *= 1.0 - shrinkage
-    discount_error = float(np.sqrt(variance)) if discount_factor is None else 0.0
+        line, shrinkage, discount_error = _shrunk(line, guess, prior_variance)
     residuals = y - line.slope * (line.zero - k)
     try:
         _check_line(line, k, residuals, s)
@@ -224,12 +217,7 @@ def forward_from_parity(
             raise QuoteError(f"every bid is zero: {error}") from error
         if forward is None or pairs < 2:
             raise
-        told = _robust_line(k, y, s, zero=None, slope=None, guessed_slope=guess)
-        _check_line(told, k, y - told.slope * (told.zero - k), s)
-        raise QuoteError(
-            f"the forward is given as {forward:.6g}, but {pairs} pairs of calls and "
-            f"puts imply {told.zero:.6g}; check `forward=`, or leave it out"
-        ) from error
+        raise _against_given(forward, k, y, s, guess) from error
     if time_to_expiry is None and discount_error > _WORST_DISCOUNT_ERROR:
         raise QuoteError(
             f"{pairs} pairs between strikes {k[0]:.10g} and {k[-1]:.10g} do not tell "
@@ -248,6 +236,34 @@ def forward_from_parity(
         residuals=residuals,
         assumed=shrinkage,
         notes=_notes(shrinkage, prior, rejected, pairs),
+    )
+
+
+def _shrunk(
+    line: "_Line", guess: float, prior_variance: float
+) -> tuple["_Line", float, float]:
+    """The line with a slope between its own and a guess, each by its precision.
+
+    Returns:
+        The line, the share of the guess, and the standard error of the slope.
+    """
+    share = 1.0
+    if not np.isinf(line.slope_variance):
+        share = 1.0 / (1.0 + prior_variance / line.slope_variance)
+    variance = prior_variance if share == 1.0 else line.slope_variance * (1.0 - share)
+    line = line.with_slope(line.slope + share * (guess - line.slope))
+    return line, share, float(np.sqrt(variance))
+
+
+def _against_given(
+    forward: float, k: np.ndarray, y: np.ndarray, s: np.ndarray, guess: float
+) -> QuoteError:
+    """The error that pairs contradict a given forward, if they agree on another."""
+    told = _robust_line(k, y, s, zero=None, slope=None, guessed_slope=guess)
+    _check_line(told, k, y - told.slope * (told.zero - k), s)
+    return QuoteError(
+        f"the forward is given as {forward:.6g}, but {len(k)} pairs of calls and "
+        f"puts imply {told.zero:.6g}; check `forward=`, or leave it out"
     )
 
 
