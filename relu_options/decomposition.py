@@ -104,10 +104,7 @@ def decompose(
         >>> near.error_payoff.bounds()
         (0.0, 10.0)
     """
-    if options not in (None, "calls", "puts", "out_of_the_money"):
-        raise ValueError(
-            f"options must be 'calls', 'puts' or 'out_of_the_money', not {options!r}"
-        )
+    options = _chosen_options(options, network, quotes is not None)
     if quotes is not None and not isinstance(quotes, ExpiryQuotes):
         quotes = prepare_quotes(quotes)
     if quotes is not None:
@@ -118,28 +115,12 @@ def decompose(
     if strikes is None and quotes is not None:
         strikes = quotes.strike
     listed = None if strikes is None else np.unique(np.asarray(strikes))
-    if options is None:
-        options = "calls" if quotes is None else "out_of_the_money"
-        if isinstance(network, PriceNetwork):
-            options = "puts"
-    if options == "out_of_the_money" and boundary is None and quotes is not None:
-        boundary = quotes.forward
-    if options == "out_of_the_money" and boundary is None:
-        raise ValueError(
-            "out-of-the-money options need a `boundary=` between puts and calls, "
-            "such as the forward"
-        )
-    if options != "out_of_the_money":
-        refuse(
-            f"options={options!r} holds no others; pass options='out_of_the_money'",
-            boundary=boundary,
-        )
+    split = _boundary(options, boundary, quotes)
     payoff, target = _as_payoff(network, listed)
     rational = is_exact(payoff.strikes) and not isinstance(network, PriceNetwork)
     payoff = payoff.exactly()
     if listed is not None:
         payoff = onto_strikes(payoff, listed)
-    split = {"calls": -np.inf, "puts": np.inf}.get(options, boundary)
     cash, forwards, legs, is_call, units = _by_parity(payoff, split)
     quantities = units / (Fraction(multiplier) if rational else multiplier)
     if not rational:
@@ -149,17 +130,64 @@ def decompose(
         quantities = _whole(quantities, is_call)
         kept = quantities != 0
         legs, is_call, quantities = legs[kept], is_call[kept], quantities[kept]
-    portfolio: dict[str, Any] = {"multiplier": multiplier, "target": target}
-    if quotes is not None:
-        bid, ask = leg_quotes(quotes, legs, is_call)
-        portfolio |= {
-            "bid": bid,
-            "ask": ask,
-            "forward": quotes.forward,
-            "discount_factor": quotes.discount_factor,
-            "expiry": None if quotes.expiry is None else f"{quotes.expiry:%Y-%m-%d}",
-        }
-    return StrikePortfolio(cash, forwards, legs, is_call, quantities, **portfolio)
+    market = {} if quotes is None else _market(quotes, legs, is_call)
+    return StrikePortfolio(
+        cash,
+        forwards,
+        legs,
+        is_call,
+        quantities,
+        multiplier=multiplier,
+        target=target,
+        **market,
+    )
+
+
+def _chosen_options(options: Options | None, network: Any, quoted: bool) -> Options:
+    """The options asked for, or those that suit the network best."""
+    if options not in (None, "calls", "puts", "out_of_the_money"):
+        raise ValueError(
+            f"options must be 'calls', 'puts' or 'out_of_the_money', not {options!r}"
+        )
+    if options is not None:
+        return options
+    if isinstance(network, PriceNetwork):
+        return "puts"
+    return "out_of_the_money" if quoted else "calls"
+
+
+def _boundary(
+    options: Options, boundary: float | None, quotes: ExpiryQuotes | None
+) -> float:
+    """The strike below which options are puts, and calls above it."""
+    if options != "out_of_the_money":
+        refuse(
+            f"options={options!r} holds no others; pass options='out_of_the_money'",
+            boundary=boundary,
+        )
+        return -np.inf if options == "calls" else np.inf
+    if boundary is None and quotes is not None:
+        boundary = quotes.forward
+    if boundary is None:
+        raise ValueError(
+            "out-of-the-money options need a `boundary=` between puts and calls, "
+            "such as the forward"
+        )
+    return boundary
+
+
+def _market(
+    quotes: ExpiryQuotes, legs: np.ndarray, is_call: np.ndarray
+) -> dict[str, Any]:
+    """What a portfolio of these legs knows of the market."""
+    bid, ask = leg_quotes(quotes, legs, is_call)
+    return {
+        "bid": bid,
+        "ask": ask,
+        "forward": quotes.forward,
+        "discount_factor": quotes.discount_factor,
+        "expiry": None if quotes.expiry is None else f"{quotes.expiry:%Y-%m-%d}",
+    }
 
 
 def onto_strikes(payoff: Payoff, listed: np.ndarray) -> Payoff:

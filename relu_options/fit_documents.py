@@ -51,18 +51,14 @@ def to_document(value: Any) -> Any:
         return value
     if value is pd.NaT or value is pd.NA:
         return {"kind": "missing", "value": "NaT" if value is pd.NaT else "NA"}
-    if isinstance(value, float):
-        known = np.isfinite(value)
-        return float(value) if known else {"kind": "float", "value": repr(float(value))}
-    if isinstance(value, np.generic):
-        return to_document(value.item())
-    if isinstance(value, pd.Timestamp):
-        return {"kind": "time", "value": value.isoformat(), "unit": value.unit}
-    if isinstance(value, tuple | list):
-        return [to_document(one) for one in value]
     for kind, write in _WRITERS.items():
         if isinstance(value, kind):
             return write(value)
+    return _write_fields(value)
+
+
+def _write_fields(value: Any) -> Any:
+    """One of `KINDS`, by the names of its fields."""
     name = type(value).__name__
     if name not in KINDS or not is_dataclass(value):
         raise TypeError(f"a document has no place for a {name}: {value!r:.60}")
@@ -131,6 +127,23 @@ def _quotes(kind: Callable[..., ExpiryQuotes], known: dict, shared: tuple) -> An
     rows = np.arange(len(known["labels"]))
     quotes = kind(**known, _source=empty, _rows=rows)
     return replace(quotes, _source=quotes.to_frame().assign(**dict(shared)))
+
+
+def _write_number(value: float) -> Any:
+    known = np.isfinite(value)
+    return float(value) if known else {"kind": "float", "value": repr(float(value))}
+
+
+def _write_scalar(value: np.generic) -> Any:
+    return to_document(value.item())
+
+
+def _write_time(value: pd.Timestamp) -> Any:
+    return {"kind": "time", "value": value.isoformat(), "unit": value.unit}
+
+
+def _write_items(values: tuple | list) -> Any:
+    return [to_document(one) for one in values]
 
 
 def _write_array(array: np.ndarray) -> Any:
@@ -218,6 +231,11 @@ def _read_missing(value: str) -> Any:
 
 
 _WRITERS: dict[type, Callable[[Any], Any]] = {
+    float: _write_number,  # before NumPy's own, which are some of these
+    np.generic: _write_scalar,
+    pd.Timestamp: _write_time,
+    tuple: _write_items,
+    list: _write_items,
     np.ndarray: _write_array,
     pd.Index: _write_index,
     pd.DataFrame: _write_table,

@@ -622,6 +622,20 @@ class PriceSurface(Surface):
             object.__setattr__(self, name, _constant(getattr(self, name)))
         object.__setattr__(self, "expiries", tuple(self.expiries))
         object.__setattr__(self, "spot", _checked_spot(self.spot))
+        self._check_shapes()
+        if not self.times.size or not (np.diff(self.times, prepend=0.0) > 0.0).all():
+            raise ValueError(f"times must be positive and increase: {self.times[:5]}")
+        if not (np.diff(self.kinks) > 0.0).all() or not (self.kinks == 1.0).any():
+            raise ValueError("kinks must increase, and one of them must be 1")
+        if len(self.kinks) == 1 and not (self.weights == 1.0).all():
+            raise ValueError("the weights of a single kink must be 1")
+        if self.kinks[0] < 0.0 or self.bandwidths.min() < 0.0:
+            raise ValueError("kinks and bandwidths must not be negative")
+        if not (self.forwards > 0.0).all() or not (self.discount_factors > 0.0).all():
+            raise ValueError("forwards and discount factors must be positive")
+
+    def _check_shapes(self) -> None:
+        """Raise if arrays do not belong together, or are not of finite numbers."""
         count, n = self.times.size, self.kinks.size
         shapes = {
             "times": (count,),
@@ -640,16 +654,6 @@ class PriceSurface(Surface):
                 raise ValueError(f"{name} must be finite numbers")
         if self.expiries and len(self.expiries) != count:
             raise ValueError(f"{len(self.expiries)} labels for {count} expiries")
-        if not count or not (np.diff(self.times, prepend=0.0) > 0.0).all():
-            raise ValueError(f"times must be positive and increase: {self.times[:5]}")
-        if not (np.diff(self.kinks) > 0.0).all() or not (self.kinks == 1.0).any():
-            raise ValueError("kinks must increase, and one of them must be 1")
-        if len(self.kinks) == 1 and not (self.weights == 1.0).all():
-            raise ValueError("the weights of a single kink must be 1")
-        if self.kinks[0] < 0.0 or self.bandwidths.min() < 0.0:
-            raise ValueError("kinks and bandwidths must not be negative")
-        if not (self.forwards > 0.0).all() or not (self.discount_factors > 0.0).all():
-            raise ValueError("forwards and discount factors must be positive")
 
     @cached_property
     def law(self) -> Law:

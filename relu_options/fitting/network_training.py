@@ -152,27 +152,8 @@ def train_network(
     widths = tuple(int(width) for width in widths)
     if not widths or min(widths) < 1:
         raise ValueError(f"widths must be positive numbers of units, not {widths}")
-    if activation not in HIDDEN:
-        raise ValueError(f"activation must be one of {HIDDEN}, not {activation!r}")
-    if activation != "leaky_relu":
-        refuse(
-            f"it is the slope of leaky units, and {activation!r} has none; use "
-            "activation='leaky_relu'",
-            alpha=None if alpha == SLOPE else alpha,
-        )
-    if annealing < 0.0 or (annealing and activation != "relu"):
-        raise ValueError(
-            f"annealing must be a width >= 0 of 'relu' units, not {annealing!r} of "
-            f"{activation!r}"
-        )
-    if options.weights != "auto" or (
-        isinstance(options.loss, str) and options.loss != "auto"
-    ):
-        raise ValueError(
-            "a layered network learns its weights from squared residuals or a loss of "
-            f"(fitted, rows); weights={options.weights!r} and loss={options.loss!r} "
-            "are for price curves"
-        )
+    _check_units(activation, alpha, annealing)
+    row_loss = _row_loss(options)
     units = _Units.of(x, y, raw=isinstance(initial, str) and initial == "raw")
     z, target = units.inputs(x), units.targets(y)
     each = []
@@ -187,9 +168,6 @@ def train_network(
             layers = [*layers[:-1], (last, layers[-1][1])]
         each.append(tuple(layers))
     starts = jax.tree.map(lambda *many: jnp.stack(many), *each)
-    row_loss: RowLoss = (
-        squared_residual if isinstance(options.loss, str) else options.loss
-    )
     best, history = train(
         _model(activation, float(alpha), positive_output, annealing > 0.0),
         row_loss,
@@ -205,6 +183,36 @@ def train_network(
     if positive_output:
         layers[-1] = np.exp(layers[-1][0]), layers[-1][1]
     return TrainedNetwork(tuple(units.outside(layers)), activation, alpha, history)
+
+
+def _check_units(activation: str, alpha: float, annealing: float) -> None:
+    """Raise if there are no such hidden units, or an argument is not of theirs."""
+    if activation not in HIDDEN:
+        raise ValueError(f"activation must be one of {HIDDEN}, not {activation!r}")
+    if activation != "leaky_relu":
+        refuse(
+            f"it is the slope of leaky units, and {activation!r} has none; use "
+            "activation='leaky_relu'",
+            alpha=None if alpha == SLOPE else alpha,
+        )
+    if annealing < 0.0 or (annealing and activation != "relu"):
+        raise ValueError(
+            f"annealing must be a width >= 0 of 'relu' units, not {annealing!r} of "
+            f"{activation!r}"
+        )
+
+
+def _row_loss(options: TrainingOptions) -> RowLoss:
+    """What each row is charged, unless that is of price curves."""
+    if options.weights != "auto" or (
+        isinstance(options.loss, str) and options.loss != "auto"
+    ):
+        raise ValueError(
+            "a layered network learns its weights from squared residuals or a loss of "
+            f"(fitted, rows); weights={options.weights!r} and loss={options.loss!r} "
+            "are for price curves"
+        )
+    return squared_residual if isinstance(options.loss, str) else options.loss
 
 
 @dataclass(frozen=True)

@@ -187,23 +187,9 @@ def train_surface(
         totals = np.array([smile.at_the_money for smile in smiles])
         least = _kernel_price(0.5 * narrowest * totals.min())
         if start is None:
-            x, bandwidths = shared_kinks(
-                kinks,
-                low=min(smile.low for smile in smiles),
-                high=max(smile.high for smile in smiles),
-                narrowest=narrowest * totals.min(),
-            )
-            values = _flat_time_values(x, bandwidths, totals)
+            x, bandwidths, values = _flat_start(smiles, kinks, narrowest)
         else:
-            if start.weights.shape[0] != len(prepared):
-                raise ValueError(
-                    f"the surface to start from has {start.weights.shape[0]} expiries, "
-                    f"the quotes have {len(prepared)}"
-                )
-            x, bandwidths = np.log(start.kinks), start.bandwidths
-            values = np.asarray(
-                time_values(*map(jnp.asarray, (start.weights, start.kinks)))
-            )
+            x, bandwidths, values = _given_start(start, len(prepared))
         centre = int(np.flatnonzero(x == 0.0)[0])
         context = jnp.arange(len(x)) - centre, least
         starting = _parameters(x, bandwidths, values, least)
@@ -219,6 +205,53 @@ def train_surface(
             description="surface",
         )
         sites, widths, weights = map(np.asarray, compiled(_network)(best, context))
+    return PriceSurface(
+        kinks=sites,
+        weights=settle_weights(weights, sites),
+        bandwidths=widths,
+        times=np.array([one.time_to_expiry for one in prepared]),
+        forwards=np.array([one.forward for one in prepared]),
+        discount_factors=np.array([one.discount_factor for one in prepared]),
+        expiries=expiry_labels(prepared),
+        spot=spot,
+        quote_time=shared_quote_time(prepared),
+        fit=_fit_of(history, prepared, left_out),
+    )
+
+
+def _flat_start(
+    smiles: Sequence[Smile], kinks: int, narrowest: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kinks in log-moneyness, bandwidths, and the time values of flat smiles."""
+    totals = np.array([smile.at_the_money for smile in smiles])
+    x, bandwidths = shared_kinks(
+        kinks,
+        low=min(smile.low for smile in smiles),
+        high=max(smile.high for smile in smiles),
+        narrowest=narrowest * totals.min(),
+    )
+    return x, bandwidths, _flat_time_values(x, bandwidths, totals)
+
+
+def _given_start(
+    start: PriceSurface, expiries: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of a surface, if it has as many expiries."""
+    if start.weights.shape[0] != expiries:
+        raise ValueError(
+            f"the surface to start from has {start.weights.shape[0]} expiries, "
+            f"the quotes have {expiries}"
+        )
+    values = time_values(*map(jnp.asarray, (start.weights, start.kinks)))
+    return np.log(start.kinks), start.bandwidths, np.asarray(values)
+
+
+def _fit_of(
+    history: TrainingHistory,
+    prepared: Sequence[ExpiryQuotes],
+    left_out: tuple[tuple[str, str], ...],
+) -> TrainedSurfaceFit:
+    """What is known of the fit: all expiries were trained at once."""
     curves = tuple(
         TrainingReport(
             quotes=one,
@@ -231,25 +264,13 @@ def train_surface(
         for one in prepared
     )
     columns = ["earlier", "later", "strike", "shadow_price", "pair_total"]
-    fit = TrainedSurfaceFit(
+    return TrainedSurfaceFit(
         curves=curves,
         steps=int(history.steps[-1]),
         gap=np.nan,
         _conflicts=pd.DataFrame(columns=columns),
         left_out=left_out,
         history=history,
-    )
-    return PriceSurface(
-        kinks=sites,
-        weights=settle_weights(weights, sites),
-        bandwidths=widths,
-        times=np.array([one.time_to_expiry for one in prepared]),
-        forwards=np.array([one.forward for one in prepared]),
-        discount_factors=np.array([one.discount_factor for one in prepared]),
-        expiries=expiry_labels(prepared),
-        spot=spot,
-        quote_time=shared_quote_time(prepared),
-        fit=fit,
     )
 
 

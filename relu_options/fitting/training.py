@@ -253,22 +253,10 @@ def train(
         (3.0, 4.667)
     """
     learned, judges, count = _split(np.asarray(weight, float), options)
-    optimizer = options.optimizer
-    if optimizer is None:
-        rate = options.learning_rate or learning_rate
-        optimizer = adam(rate, options.steps)
-    static = {"model": model, "row_loss": row_loss}
-    look, keep = compiled(_look, **static), compiled(_keep)
-    advance = compiled(
-        _advance,
-        **static,
-        optimizer=optimizer,
-        batch_size=options.batch_size,
-        length=options.look_every,
-    )
+    begin, advance, look, keep = _programs(model, row_loss, options, learning_rate)
     data = context, rows, learned, judges
     keys = jax.random.split(jax.random.key(options.seed), options.restarts)
-    states = compiled(_begin, optimizer=optimizer)(starts)
+    states = begin(starts)
     best, least = starts, np.asarray(look(starts, *data))
     first = np.full(least.shape, np.nan)
     steps, training, judged = [0], [first], [least]
@@ -306,6 +294,26 @@ def train(
         stopped_early=steps[-1] < options.steps,
     )
     return jax.tree.map(lambda each: each[chosen], best), history
+
+
+def _programs(
+    model: Model, row_loss: RowLoss, options: TrainingOptions, learning_rate: float
+) -> tuple[Callable[..., Any], ...]:
+    """What is compiled: to begin, to advance, to look, and to keep the better."""
+    optimizer = options.optimizer
+    if optimizer is None:
+        rate = options.learning_rate or learning_rate
+        optimizer = adam(rate, options.steps)
+    static = {"model": model, "row_loss": row_loss}
+    advance = compiled(
+        _advance,
+        **static,
+        optimizer=optimizer,
+        batch_size=options.batch_size,
+        length=options.look_every,
+    )
+    begin = compiled(_begin, optimizer=optimizer)
+    return begin, advance, compiled(_look, **static), compiled(_keep)
 
 
 @cache

@@ -425,6 +425,10 @@ class OptionChain:
         if isinstance(expiry, str) and re.fullmatch(_PERIOD, expiry):
             matches, near = self._between(slice(expiry, expiry)), self._days(expiry)[0]
             return self._select(*self._settled(matches, expiry, settlement, near))
+        return self._select(self._one(expiry, settlement))
+
+    def _one(self, expiry: object, settlement: object) -> Slice:
+        """The slice of a date or a time to expiry, which has to name but one."""
         if isinstance(expiry, float):
             matches = [one for one in self.slices if _same_time(one[0], expiry)]
         else:
@@ -433,13 +437,9 @@ class OptionChain:
         name = expiry_label(expiry)
         matches = self._settled(matches, name, settlement, expiry)
         if len(matches) > 1:
-            clocks = [str(one[1]) for one in matches]
             said = expiry if isinstance(expiry, float) else name
-            choices = " or ".join(f"chain[{said!r}, {clock!r}]" for clock in clocks)
-            raise KeyError(
-                f"{name} has contracts settled {' and '.join(clocks)}; choose {choices}"
-            )
-        return self._select(*matches)
+            raise KeyError(_choices(name, said, [str(one[1]) for one in matches]))
+        return matches[0]
 
     def _settled(
         self, matches: list[Slice], name: str, settlement: object, near: object
@@ -604,6 +604,12 @@ def _merge_notes(notes: dict[str, list[str]], slices: int) -> list[str]:
             place, note = f"{where[0]}: ", f"{note}; likewise in {len(where) - 1} more"
         merged.append(place + note)
     return merged
+
+
+def _choices(name: str, key: object, clocks: list[str]) -> str:
+    """That contracts of one date are settled on several clocks, and how to choose."""
+    choices = " or ".join(f"chain[{key!r}, {clock!r}]" for clock in clocks)
+    return f"{name} has contracts settled {' and '.join(clocks)}; choose {choices}"
 
 
 def _line(prepared: ExpiryQuotes) -> dict[str, object]:

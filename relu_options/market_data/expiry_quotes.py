@@ -147,18 +147,8 @@ class ExpiryQuotes:
         implied = _implied(chain, terms, quoted)
         kernel = _law(chain, quoted.strike[used], implied.forward)
         is_call, notes = _option_types(quoted, codes, implied)
-        parity = implied.parity
-        quotes = SliceQuotes(
-            quoted.strike,
-            is_call,
-            quoted.bid,
-            quoted.ask,
-            days_since_trade(rows, chain.quote_time),
-            implied.forward,
-            implied.discount_factor,
-            0.0 if parity is None else parity.forward_standard_error,
-            0.0 if parity is None else parity.discount_standard_error,
-        )
+        age = days_since_trade(rows, chain.quote_time)
+        quotes = _slice_quotes(quoted, is_call, age, implied)
         inside = _set_aside(
             codes, quoted, quotes, american=terms.american, kernel=kernel
         )
@@ -364,6 +354,24 @@ def _not_lognormal(label: str, forward: float, strike: np.ndarray) -> str:
     return (
         f"{label}: {why}, and an underlying with a lognormal law is positive; use "
         "`kernel='normal'`"
+    )
+
+
+def _slice_quotes(
+    quoted: QuotedRows, is_call: np.ndarray, age: np.ndarray, implied: ImpliedTerms
+) -> SliceQuotes:
+    """The rows of one slice with what is known of their ages, and of the forward."""
+    parity = implied.parity
+    return SliceQuotes(
+        quoted.strike,
+        is_call,
+        quoted.bid,
+        quoted.ask,
+        age,
+        implied.forward,
+        implied.discount_factor,
+        0.0 if parity is None else parity.forward_standard_error,
+        0.0 if parity is None else parity.discount_standard_error,
     )
 
 

@@ -107,69 +107,99 @@ def bermudan_hedge(
         raise ValueError(
             f"spot {spot}, volatility {volatility} and paths {paths} must be positive"
         )
-    steps = np.diff(dates, prepend=0.0)
-    drift = rate - dividend_yield
+    market = _Market(float(spot), volatility, rate, dividend_yield)
+    hedges = market.hedges(exercise, dates, max_legs)
+    half = np.random.default_rng(seed).standard_normal((len(dates), (paths + 1) // 2))
+    noise = np.concatenate([half, -half], axis=1)
+    earned, hindsight = market.outcomes(exercise, hedges, dates, noise)
+    lower, lower_error = _mean(earned)
+    upper, upper_error = _mean(hindsight)
+    price = float(market.worth(hedges[0], np.array([market.spot]), dates[0])[0])
+    return BermudanHedge(
+        tuple(hedges), dates, price, lower, upper, lower_error, upper_error
+    )
 
-    def worth(payoff: Payoff, spots: np.ndarray, years: float) -> np.ndarray:
+
+@dataclass(frozen=True)
+class _Market:
+    """The Black-Scholes model in which an option is hedged."""
+
+    spot: float
+    volatility: float
+    rate: float
+    dividend_yield: float
+
+    @property
+    def drift(self) -> float:
+        """Of the forward, per year."""
+        return self.rate - self.dividend_yield
+
+    def worth(self, payoff: Payoff, spots: np.ndarray, years: float) -> np.ndarray:
         """Price of a portfolio that expires in some years, by the spot."""
-        forwards = spots * np.exp(drift * years)
-        linear = np.exp(-rate * years) * (payoff.cash + payoff.slope * forwards)
+        forwards = spots * np.exp(self.drift * years)
+        linear = np.exp(-self.rate * years) * (payoff.cash + payoff.slope * forwards)
         if not len(payoff.strikes):
             return linear
         calls = black_scholes.price(
             spot=spots[:, None],
-            rate=rate,
-            dividend_yield=dividend_yield,
+            rate=self.rate,
+            dividend_yield=self.dividend_yield,
             strike=payoff.strikes,
             time_to_expiry=years,
-            volatility=volatility,
+            volatility=self.volatility,
         )
         return linear + calls @ payoff.weights
 
-    # Backward: at each date the better of exercise and of the next portfolio.
-    hedges = [exercise]
-    shares = (np.arange(_SPOTS) + 0.5) / _SPOTS
-    for date, step in zip(dates[-2::-1], steps[:0:-1], strict=True):
-        deviation = volatility * np.sqrt(date)
-        spots = spot * np.exp(drift * date + deviation * ndtri(shares))
-        spots *= np.exp(-0.5 * deviation**2)
-        value = np.maximum(exercise(spots), worth(hedges[-1], spots, step))
-        hedges.append(fit_payoff(spots, value, max_legs=max_legs).payoff)
-    hedges.reverse()
+    def hedges(
+        self, exercise: Payoff, dates: np.ndarray, max_legs: int
+    ) -> list[Payoff]:
+        """Backward: at each date the better of exercise and of the next portfolio."""
+        hedges = [exercise]
+        shares = (np.arange(_SPOTS) + 0.5) / _SPOTS
+        for date, step in zip(dates[-2::-1], np.diff(dates)[::-1], strict=True):
+            deviation = self.volatility * np.sqrt(date)
+            spots = self.spot * np.exp(self.drift * date + deviation * ndtri(shares))
+            spots *= np.exp(-0.5 * deviation**2)
+            value = np.maximum(exercise(spots), self.worth(hedges[-1], spots, step))
+            hedges.append(fit_payoff(spots, value, max_legs=max_legs).payoff)
+        return hedges[::-1]
 
-    half = np.random.default_rng(seed).standard_normal((len(dates), (paths + 1) // 2))
-    noise = np.concatenate([half, -half], axis=1)
-    now = np.full(noise.shape[1], float(spot))
-    waiting = np.ones(noise.shape[1], bool)
-    earned, martingale = np.zeros(len(now)), np.zeros(len(now))
-    hindsight = np.full(len(now), -np.inf)
-    for place, (date, step, shock) in enumerate(zip(dates, steps, noise, strict=True)):
-        before = worth(hedges[place], now, step)
-        growth = (drift - 0.5 * volatility**2) * step + volatility * np.sqrt(
-            step
-        ) * shock
-        now = now * np.exp(growth)
-        gain = np.exp(-rate * step) * hedges[place](now) - before
-        martingale += np.exp(-rate * (date - step)) * gain
-        paid = exercise(now)
-        last = place == len(dates) - 1
-        keep = (
-            np.zeros_like(now)
-            if last
-            else worth(hedges[place + 1], now, steps[place + 1])
-        )
-        stops = waiting & (last | ((paid >= keep) & (paid > 0.0)))
-        discounted = np.exp(-rate * date) * paid
-        # The martingale is a control variate: its mean is zero, also when stopped.
-        earned = np.where(stops, discounted - martingale, earned)
-        waiting &= ~stops
-        hindsight = np.maximum(hindsight, discounted - martingale)
-    lower, lower_error = _mean(earned)
-    upper, upper_error = _mean(hindsight)
-    price = float(worth(hedges[0], np.array([float(spot)]), steps[0])[0])
-    return BermudanHedge(
-        tuple(hedges), dates, price, lower, upper, lower_error, upper_error
-    )
+    def outcomes(
+        self,
+        exercise: Payoff,
+        hedges: list[Payoff],
+        dates: np.ndarray,
+        noise: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What each path earns by exercising as the hedges say, and with hindsight.
+
+        Both less the martingale of the hedges' gains. `noise` has shape
+        `(dates, paths)`.
+        """
+        steps = np.diff(dates, prepend=0.0)
+        volatility, rate = self.volatility, self.rate
+        now = np.full(noise.shape[1], self.spot)
+        waiting = np.ones(len(now), bool)
+        earned, martingale = np.zeros(len(now)), np.zeros(len(now))
+        hindsight = np.full(len(now), -np.inf)
+        for place, (date, step, shock) in enumerate(
+            zip(dates, steps, noise, strict=True)
+        ):
+            before = self.worth(hedges[place], now, step)
+            growth = (self.drift - 0.5 * volatility**2) * step
+            now = now * np.exp(growth + volatility * np.sqrt(step) * shock)
+            gain = np.exp(-rate * step) * hedges[place](now) - before
+            martingale += np.exp(-rate * (date - step)) * gain
+            paid = exercise(now)
+            last = place == len(dates) - 1
+            keep = 0.0 if last else self.worth(hedges[place + 1], now, steps[place + 1])
+            stops = waiting & (last | ((paid >= keep) & (paid > 0.0)))
+            discounted = np.exp(-rate * date) * paid
+            # The martingale is a control variate: its mean is zero, also when stopped.
+            earned = np.where(stops, discounted - martingale, earned)
+            waiting &= ~stops
+            hindsight = np.maximum(hindsight, discounted - martingale)
+        return earned, hindsight
 
 
 def _mean(samples: np.ndarray) -> tuple[float, float]:

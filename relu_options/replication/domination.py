@@ -275,19 +275,7 @@ def envelope_of(
             "the spots, as `spots=(lowest, highest)`"
         )
     chords = bool(convex) == (side == "super")
-    last_slope = float(payoff.derivative(edge))
-    if np.isinf(high):
-        far = float(payoff.derivative(1e12 * edge))
-        further = float(payoff.derivative(1e15 * edge))
-        unbounded = abs(further - far) > 1e-6 * max(abs(far), abs(last_slope))
-        if unbounded and (further > far) == (side == "super"):
-            raise ValueError(
-                f"the slope of {payoff.name} has no bound at high spots ({far:.3g} at "
-                f"{1e12 * edge:.3g}): no portfolio {_above(side)} it; restrict the "
-                "spots, as `spots=(lowest, highest)`, or cap the payoff"
-            )
-        if chords and not unbounded:
-            last_slope = further
+    last_slope = _last_slope(payoff, edge, high, side)
     if chords:
         line = payoff.piecewise_linear(nodes)
         turn = last_slope - line.right_slope
@@ -302,6 +290,29 @@ def envelope_of(
     share = np.arange(_BETWEEN) / _BETWEEN
     points = (nodes[:-1, None] + np.diff(nodes)[:, None] * share).ravel()
     return payoff.tangents(np.append(points, nodes[-1]))
+
+
+def _last_slope(payoff: SmoothPayoff, edge: float, high: float, side: Side) -> float:
+    """The slope at the highest spots; that at the edge where it has no bound.
+
+    Raises:
+        ValueError: If it has none on the side on which one is needed.
+    """
+    slope = float(payoff.derivative(edge))
+    if np.isfinite(high):
+        return slope
+    far = float(payoff.derivative(1e12 * edge))
+    further = float(payoff.derivative(1e15 * edge))
+    unbounded = abs(further - far) > 1e-6 * max(abs(far), abs(slope))
+    if not unbounded:
+        return further
+    if (further > far) == (side == "super"):
+        raise ValueError(
+            f"the slope of {payoff.name} has no bound at high spots ({far:.3g} at "
+            f"{1e12 * edge:.3g}): no portfolio {_above(side)} it; restrict the "
+            "spots, as `spots=(lowest, highest)`, or cap the payoff"
+        )
+    return slope
 
 
 def _above(side: Side) -> str:

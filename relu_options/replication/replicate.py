@@ -164,19 +164,8 @@ def replicate(
         instruments = instruments.without_forwards()
     if max_legs is not None and max_legs < 1:
         raise ValueError(f"max_legs must be positive, not {max_legs}")
-    everywhere = spots[0] == 0.0 and spots[1] == np.inf
     if method == "quadratic":
-        refuse(
-            "the method 'quadratic' weighs all spots by the density of the curve; use "
-            "'super' or 'sub'",
-            spots=None if everywhere else spots,
-        )
-        if lots is not None or max_quantity is not None or not trade_forward:
-            raise ValueError(
-                "lots, max_quantity and trade_forward are for methods 'super' and "
-                "'sub'; round a quadratic hedge with `decompose(..., "
-                "whole_contracts=True)`"
-            )
+        _refuse_of_domination(spots, lots, max_quantity, trade_forward)
         if curve is None:
             curve = market if isinstance(market, PriceCurve) else fit_curve(market)
         return _quadratic(payoff, instruments, curve, max_legs, cost_weight)
@@ -236,6 +225,27 @@ def price_interval(
     below = replicate(payoff, quotes, method="sub", spots=spots, **reading)
     above = replicate(payoff, quotes, method="super", spots=spots, **reading)
     return below.cost, above.cost
+
+
+def _refuse_of_domination(
+    spots: tuple[float, float],
+    lots: LotTerms | None,
+    max_quantity: float | None,
+    trade_forward: bool,
+) -> None:
+    """Raise if a quadratic hedge is asked for what only domination has."""
+    everywhere = spots[0] == 0.0 and spots[1] == np.inf
+    refuse(
+        "the method 'quadratic' weighs all spots by the density of the curve; use "
+        "'super' or 'sub'",
+        spots=None if everywhere else spots,
+    )
+    if lots is not None or max_quantity is not None or not trade_forward:
+        raise ValueError(
+            "lots, max_quantity and trade_forward are for methods 'super' and "
+            "'sub'; round a quadratic hedge with `decompose(..., "
+            "whole_contracts=True)`"
+        )
 
 
 def _quadratic(

@@ -31,7 +31,7 @@ from pandas.tseries.offsets import Day
 from relu_options.errors import require_positive
 from relu_options.market_data.clocks import as_date, expiry_time, years_between
 from relu_options.market_data.history import ChainHistory
-from relu_options.simulation.bates import BatesModel
+from relu_options.simulation.bates import BatesModel, BatesSmiles
 from relu_options.simulation.chain import (
     SimulatedChain,
     SimulationTerms,
@@ -483,6 +483,21 @@ def _advance(
     return log_price + move + jumps - compensator, later
 
 
+def _new_strikes(
+    smiles: BatesSmiles, row: int, forward: float, strikes_per_deviation: float
+) -> np.ndarray:
+    """The strikes that an exchange would list today for an expiry."""
+    grid = forward * np.exp(smiles.grid * smiles.scale[row])
+    price = forward * smiles.calls[row]
+    return listed_strikes(
+        grid,
+        below=smiles.below[row],
+        price=price - np.maximum(forward - grid, 0.0),
+        forward=forward,
+        strikes_per_deviation=strikes_per_deviation,
+    )
+
+
 def _quoted_day(
     terms: HistoryTerms,
     day: pd.Timestamp,
@@ -500,15 +515,7 @@ def _quoted_day(
     smiles = model.smiles(years)
     strikes, calls, kept = [], [], {}
     for row, (date, forward) in enumerate(zip(clocks, forwards, strict=True)):
-        grid = forward * np.exp(smiles.grid * smiles.scale[row])
-        price = forward * smiles.calls[row]
-        new = listed_strikes(
-            grid,
-            below=smiles.below[row],
-            price=price - np.maximum(forward - grid, 0.0),
-            forward=forward,
-            strikes_per_deviation=terms.strikes_per_deviation,
-        )
+        new = _new_strikes(smiles, row, forward, terms.strikes_per_deviation)
         strike = np.union1d(listed.get(date, new), new)
         call = forward * smiles.call(row, np.log(strike / forward))
         quoted = call - np.maximum(forward - strike, 0.0) >= _LEAST_QUOTED

@@ -48,6 +48,25 @@ class _Violation:
     found: Counterexample
 
 
+@dataclass(frozen=True)
+class _Search:
+    """What the programmes of a condition have found.
+
+    Attributes:
+        upper: No point violates it by more, to the programmes' tolerance.
+        tolerance: That one.
+        worst: The worst violation seen in exact arithmetic.
+        programmes: How many were solved.
+        doubt: Why the search has not come to its end.
+    """
+
+    upper: float
+    tolerance: float
+    worst: _Violation | None
+    programmes: int
+    doubt: str
+
+
 def check_by_programme(
     question: Question,
     network: LayeredNetwork,
@@ -103,10 +122,44 @@ def _check(
     deadline: float,
 ) -> Finding:
     """Whether no goal is above the tolerance; the largest decides."""
-    domain, exactly, network = question.domain, network, in_floats(network)
-    box = np.array(domain.low), np.array(domain.high)
-    if not fits_floats(exactly, *box):
+    box = np.array(question.domain.low), np.array(question.domain.high)
+    if not fits_floats(network, *box):
         return Finding(None, doubt=TOO_WIDE)
+    search = _search(question, network, condition, goals, tolerance, deadline)
+    worst, upper = search.worst, search.upper
+    reached = float(tolerance) if worst is None else -float(worst.value)
+    if upper > reached + search.tolerance and isinstance(goals[0], SlopeGoal):
+        sample = _sampled_slope(question, network, condition, goals[0], tolerance)
+        if sample is not None and -float(sample.value) > reached:
+            worst = sample
+    programmes = search.programmes
+    method = f"{programmes} mixed-integer programme{'s' * (programmes != 1)}"
+    if worst is not None:
+        at = tuple(float(x) for x in worst.at)
+        return Finding(Margin(condition, worst.value, at, method), worst.found)
+    if search.doubt:
+        return Finding(None, doubt=search.doubt)
+    if upper > float(tolerance) + search.tolerance:
+        return Finding(
+            None,
+            doubt=f"a programme's violation of {upper:.3g} is none in exact "
+            "arithmetic: hinges that coincide, or the solver's rounding",
+        )
+    value = 0.0 if upper == -np.inf else -upper
+    return Finding(Margin(condition, value, None, method, search.tolerance))
+
+
+def _search(
+    question: Question,
+    exactly: LayeredNetwork,
+    condition: str,
+    goals: list[Goal],
+    tolerance: Fraction,
+    deadline: float,
+) -> _Search:
+    """Maximise one goal after the other; each need only find what is worse."""
+    network = in_floats(exactly)
+    box = np.array(question.domain.low), np.array(question.domain.high)
     ranges = ranges_on(network, *box)
     at_least = float(tolerance) if condition == "convex" else -np.inf
     if condition == "bounds":
@@ -119,7 +172,7 @@ def _check(
         if reach <= at_least:
             continue
         scale = max(scale, abs(reach))
-        optimum = maximise(goal, exactly, domain, deadline, at_least)
+        optimum = maximise(goal, exactly, question.domain, deadline, at_least)
         programmes += optimum.programmes
         upper = max(upper, optimum.upper)
         violation = _confirm(question, network, condition, goal, optimum)
@@ -130,26 +183,7 @@ def _check(
         if not optimum.in_time:
             doubt = f"out of time: a violation of up to {optimum.upper:.3g} is possible"
             break
-    method = f"{programmes} mixed-integer programme{'s' * (programmes != 1)}"
-    label = TOLERANCE * scale
-    reached = float(tolerance) if worst is None else -float(worst.value)
-    if upper > reached + label and isinstance(goals[0], SlopeGoal):
-        sample = _sampled_slope(question, network, condition, goals[0], tolerance)
-        if sample is not None and -float(sample.value) > reached:
-            worst = sample
-    if worst is not None:
-        at = tuple(float(x) for x in worst.at)
-        return Finding(Margin(condition, worst.value, at, method), worst.found)
-    if doubt:
-        return Finding(None, doubt=doubt)
-    if upper > float(tolerance) + label:
-        return Finding(
-            None,
-            doubt=f"a programme's violation of {upper:.3g} is none in exact "
-            "arithmetic: hinges that coincide, or the solver's rounding",
-        )
-    value = 0.0 if upper == -np.inf else -upper
-    return Finding(Margin(condition, value, None, method, label))
+    return _Search(upper, TOLERANCE * scale, worst, programmes, doubt)
 
 
 def _sampled(
@@ -174,6 +208,7 @@ def _sampled_slope(
     tolerance: Fraction,
 ) -> _Violation | None:
     """The worst of a sample, for where a programme's solution is no region's."""
+    network = in_floats(network)
     box = question.domain.low, question.domain.high
     points = np.random.default_rng(0).uniform(*box, (_SAMPLES, network.inputs))
     x, pieces = points, []

@@ -159,41 +159,52 @@ def _highest_point(
     while True:
         step += 1
         weights = [row[-1] for row in inverse]
-        prices = [
-            sum((rows[k][-1] * inverse[i][j] for i, k in enumerate(basis)), Fraction(0))
-            for j in range(count + 1)
-        ]
+        heights = [rows[k][-1] for k in basis]
+        prices = [_dot(heights, column) for column in zip(*inverse, strict=True)]
         point, least = [-p for p in prices[:-1]], prices[-1]
         if least <= 0:
             return point, least, [k for k, w in zip(basis, weights, strict=True) if w]
-        slack = [
-            row[-1] + sum((a * x for a, x in zip(row, point, strict=False)), -least)
-            for row in rows
-        ]
+        slack = [row[-1] + _dot(row[:-1], point) - least for row in rows]
         short = [k for k, s in enumerate(slack) if s < 0]
         if not short:
             return point, least, basis
         # The lowest row, which is fast; in a degenerate corner, the first (Bland).
         entering = min(short, key=slack.__getitem__) if step < 50 else short[0]
         column = [*rows[entering][:-1], Fraction(1)]
-        change = [
-            sum((a * b for a, b in zip(row, column, strict=True)), Fraction(0))
-            for row in inverse
-        ]
-        ratios = [
-            (w / c, basis[i], i)
-            for i, (w, c) in enumerate(zip(weights, change, strict=True))
-            if c > 0
-        ]
-        leaving = min(ratios)[2]
-        pivot = [x / change[leaving] for x in inverse[leaving]]
-        inverse = [
-            pivot
-            if i == leaving
-            else [x - change[i] * p for x, p in zip(row, pivot, strict=True)]
-            for i, row in enumerate(inverse)
-        ]
+        change = [_dot(row, column) for row in inverse]
+        leaving = _first_to_vanish(weights, change, basis)
+        inverse = _exchanged(inverse, change, leaving)
         basis[leaving] = entering
+
+
+def _dot(left: Sequence[Fraction], right: Sequence[Fraction]) -> Fraction:
+    """The sum of the products of two rows."""
+    return sum((a * b for a, b in zip(left, right, strict=True)), Fraction(0))
+
+
+def _first_to_vanish(
+    weights: list[Fraction], change: list[Fraction], basis: list[int]
+) -> int:
+    """The place in the basis whose weight is zero first; of several, the first row."""
+    ratios = [
+        (w / c, row, place)
+        for place, (w, c, row) in enumerate(zip(weights, change, basis, strict=True))
+        if c > 0
+    ]
+    return min(ratios)[2]
+
+
+def _exchanged(
+    inverse: list[list[Fraction]], change: list[Fraction], leaving: int
+) -> list[list[Fraction]]:
+    """The inverse when the column at `leaving` is another, `change` times the basis."""
+    pivot = [x / change[leaving] for x in inverse[leaving]]
+    return [
+        pivot
+        if i == leaving
+        else [x - change[i] * p for x, p in zip(row, pivot, strict=True)]
+        for i, row in enumerate(inverse)
+    ]
 
 
 def _first_inverse(rows: list[list[Fraction]], count: int) -> list[list[Fraction]]:

@@ -82,19 +82,7 @@ class _Chain:
 
     def follow(self, node: Any, settings: dict, constants: dict) -> None:
         """Read one node."""
-        kind = node.op_type
-        others = [name for name in node.input if name and name != self.name]
-        once = list(node.input).count(self.name) == 1
-        if not once or any(name not in constants for name in others):
-            raise ValueError(
-                f"ONNX node {node.name or kind!r} ({kind}) joins several branches; "
-                "only chains of layers can be verified"
-            )
-        given = [
-            np.asarray(constants[name], float)
-            for name in node.input
-            if name in constants
-        ]
+        kind, given = node.op_type, self._constants_of(node, constants)
         if kind == "Gemm":
             self._gemm(given, settings)
         elif kind == "MatMul":
@@ -120,6 +108,21 @@ class _Chain:
                 "not one that can be read: affine maps, Relu, LeakyRelu and Clip are"
             )
         self.name = node.output[0]
+
+    def _constants_of(self, node: Any, constants: dict) -> list[np.ndarray]:
+        """The inputs of a node but for the chain's own."""
+        others = [name for name in node.input if name and name != self.name]
+        once = list(node.input).count(self.name) == 1
+        if not once or any(name not in constants for name in others):
+            raise ValueError(
+                f"ONNX node {node.name or node.op_type!r} ({node.op_type}) joins "
+                "several branches; only chains of layers can be verified"
+            )
+        return [
+            np.asarray(constants[name], float)
+            for name in node.input
+            if name in constants
+        ]
 
     def network(self) -> LayeredNetwork:
         """The network, after its last affine map."""

@@ -127,23 +127,9 @@ class Programme:
         half = np.where(continuous & (high > low), 0.5 * (high - low), 1.0)
         offset, costs = float(costs @ middle), costs * half
         zoom = _ZOOM / (np.abs(costs).max(initial=0.0) or 1.0)
-        constraints = []
-        if self._rows:
-            terms = [terms for terms, _, _ in self._rows]
-            places = np.repeat(np.arange(len(terms)), [len(t) for t in terms])
-            columns = [variable for t in terms for variable in t]
-            values = [coefficient for t in terms for coefficient in t.values()]
-            matrix = csr_array(
-                (values, (places, columns)), shape=(len(terms), len(costs))
-            )
-            ends = np.array([row[1:] for row in self._rows]).T - matrix @ middle
-            matrix = matrix * half[None]
-            size = abs(matrix).max(axis=1).toarray().ravel()
-            size = np.where(size > 0.0, size, 1.0)
-            constraints = [_between(matrix / size[:, None], *(ends / size))]
         result = milp(
             zoom * costs,
-            constraints=constraints,
+            constraints=self._scaled_rows(middle, half) if self._rows else [],
             bounds=_bounds((low - middle) / half, (high - middle) / half),
             integrality=self._integer,
             options={"time_limit": max(seconds, 0.01), "mip_rel_gap": _GAP},
@@ -158,6 +144,19 @@ class Programme:
         if result.x is not None:
             result.x = np.clip(middle + half * result.x, low, high)
         return result
+
+    def _scaled_rows(self, middle: np.ndarray, half: np.ndarray) -> LinearConstraint:
+        """The rows, of variables between -1 and 1, with 1 for a largest coefficient."""
+        terms = [terms for terms, _, _ in self._rows]
+        places = np.repeat(np.arange(len(terms)), [len(t) for t in terms])
+        columns = [variable for t in terms for variable in t]
+        values = [coefficient for t in terms for coefficient in t.values()]
+        matrix = csr_array((values, (places, columns)), shape=(len(terms), len(middle)))
+        ends = np.array([row[1:] for row in self._rows]).T - matrix @ middle
+        matrix = matrix * half[None]
+        size = abs(matrix).max(axis=1).toarray().ravel()
+        size = np.where(size > 0.0, size, 1.0)
+        return _between(matrix / size[:, None], *(ends / size))
 
 
 @dataclass(frozen=True, eq=False)

@@ -253,21 +253,42 @@ def maximise(
         objective = goal.encoded(code)
         if floor > -math.inf:
             code.programme.require(objective, low=floor)
-        while True:
-            remaining = deadline - time.monotonic()
-            result = code.programme.maximise(objective, min(remaining, 3600.0))
-            programmes += 1
-            found = _solution(goal, exact, code, objective, result, box)
-            if found is None or found.point is not None or remaining <= 0.0:
-                break
+        found, upper, tries, in_time = _in_box(
+            goal, exact, code, objective, box, deadline
+        )
+        programmes += tries
         if found is not None and found.attained > best.attained:
             best = replace(found, upper=max(best.upper, found.attained))
-        if result.status == 1 or remaining <= 0.0:  # out of time
+        if not in_time:
             rest = max([-bound for bound, *_ in queue], default=-math.inf)
-            upper = min(max(result.upper, rest), -bound)
-            return _unfinished(best, upper, programmes)
-        best = replace(best, upper=max(best.upper, result.upper))
+            return _unfinished(best, min(max(upper, rest), -bound), programmes)
+        best = replace(best, upper=max(best.upper, upper))
     return replace(best, upper=max(best.upper, at_least), programmes=programmes)
+
+
+def _in_box(
+    goal: Goal,
+    exact: ExactNetwork,
+    code: EncodedNetwork,
+    objective: Affine,
+    box: Box,
+    deadline: float,
+) -> tuple[Optimum | None, float, int, bool]:
+    """The best solution of a box's programme that some region in the box has.
+
+    Returns:
+        The solution, if there is one; a bound on all; how often the programme was
+        solved; and whether that was in time.
+    """
+    programmes = 0
+    while True:
+        remaining = deadline - time.monotonic()
+        result = code.programme.maximise(objective, min(remaining, 3600.0))
+        programmes += 1
+        found = _solution(goal, exact, code, objective, result, box)
+        if found is None or found.point is not None or remaining <= 0.0:
+            in_time = result.status != 1 and remaining > 0.0
+            return found, result.upper, programmes, in_time
 
 
 def _solution(

@@ -399,20 +399,7 @@ def worst_case_pnl(
     """
     if not low < high or not math.isfinite(low):
         raise ValueError(f"spots go from low to high, not {low} to {high}")
-    discount = Fraction(1)
-    if isinstance(portfolio, StrikePortfolio):
-        payoff = portfolio.payoff()
-        discount = Fraction(portfolio.discount_factor or 1.0)
-        if cost is None and portfolio.bid is not None:
-            cost = portfolio.cost()
-    else:
-        payoff = (
-            Payoff.from_network(portfolio)
-            if isinstance(portfolio, ReLUNetwork)
-            else portfolio
-        )
-    payoff = payoff.exactly()
-    paid = Fraction(cost or 0.0) / discount
+    payoff, paid = _bought(portfolio, cost)
     spots = [Fraction(low), *(k for k in payoff.strikes if low < k < high)]
     if math.isfinite(high):
         spots.append(Fraction(high))
@@ -422,6 +409,23 @@ def worst_case_pnl(
         cases.append((math.inf if last > 0 else -math.inf, math.inf))
     worst, best = min(cases), max(cases, key=lambda case: (case[0], -case[1]))
     return WorstCase(*worst, *best, paid)
+
+
+def _bought(
+    portfolio: StrikePortfolio | Payoff | ReLUNetwork, cost: float | None
+) -> tuple[Payoff, Fraction]:
+    """What a portfolio pays, and what it costs with interest, exactly."""
+    discount = Fraction(1)
+    if isinstance(portfolio, StrikePortfolio):
+        payoff = portfolio.payoff()
+        discount = Fraction(portfolio.discount_factor or 1.0)
+        if cost is None and portfolio.bid is not None:
+            cost = portfolio.cost()
+    elif isinstance(portfolio, ReLUNetwork):
+        payoff = Payoff.from_network(portfolio)
+    else:
+        payoff = portfolio
+    return payoff.exactly(), Fraction(cost or 0.0) / discount
 
 
 def _delta(ends: list[Any], norms: Number, method: str) -> DeltaBound:
@@ -540,11 +544,7 @@ def _radius(
     moving = [i for i, scale in enumerate(scales) if scale]
     fixed = {i: x for i, x in enumerate(centre) if i not in moving}
     network = fix_inputs(network, fixed) if fixed else network
-    inner = Domain(
-        tuple(box.names[i] for i in moving),
-        tuple(box.low[i] for i in moving),
-        tuple(box.high[i] for i in moving),
-    )
+    inner = _along(box, moving)
     start, units = [centre[i] for i in moving], [scales[i] for i in moving]
     deadline = time.monotonic() + time_limit
     try:
@@ -562,6 +562,15 @@ def _radius(
     for i, x in zip(moving, nearest, strict=True):
         at[i] = x
     return Radius(radius, tuple(at), value, exact.value(at), method, slack)
+
+
+def _along(box: Domain, inputs: Sequence[int]) -> Domain:
+    """The box of some of the inputs."""
+    return Domain(
+        tuple(box.names[i] for i in inputs),
+        tuple(box.low[i] for i in inputs),
+        tuple(box.high[i] for i in inputs),
+    )
 
 
 def _nearest(
