@@ -38,7 +38,6 @@ from relu_options.verification import (
 )
 from relu_options.verification.conditions import check_regions
 from relu_options.verification.domain import domain_of
-from relu_options.verification.exact import ExactNetwork
 from relu_options.verification.hinges import check_hinges
 from relu_options.verification.regions import enumerate_regions
 from relu_options.verification.trades import Question
@@ -199,7 +198,7 @@ def rule_and_enumeration(rng: np.random.Generator) -> int:
             out = np.abs(out)
         network = layered([(weights, biases), (out, np.zeros(1))])
         box = domain_of(domain(2), 2)
-        question = Question(ExactNetwork(network), box, Fraction(1), Fraction(1))
+        question = Question(network.in_integers, box, Fraction(1), Fraction(1))
         rule = check_hinges(question, network, Fraction(0))
         regions = enumerate_regions(network, box)
         (cells,) = check_regions(question, regions, ("convex",), Fraction(0))

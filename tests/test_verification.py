@@ -24,7 +24,6 @@ from relu_options.verification import (
 )
 from relu_options.verification.conditions import check_regions
 from relu_options.verification.domain import domain_of
-from relu_options.verification.exact import ExactNetwork
 from relu_options.verification.hinges import check_hinges
 from relu_options.verification.regions import enumerate_regions
 from relu_options.verification.results import simplest
@@ -235,7 +234,7 @@ def test_hinge_rule_agrees_with_enumeration(rng):
             weights[0, 0] = -0.25 * abs(arrays[-1][0][0, -1])
         network = layered(arrays)
         box = domain_of(BOX, 2)
-        question = Question(ExactNetwork(network), box, Fraction(1), Fraction(1))
+        question = Question(network.in_integers, box, Fraction(1), Fraction(1))
         by_rule = check_hinges(question, network, Fraction(0))
         regions = enumerate_regions(network, box)
         (by_regions,) = check_regions(question, regions, ("convex",), Fraction(0))

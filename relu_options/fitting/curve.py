@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -26,7 +26,7 @@ from relu_options.fitting.quotes import (
     normalise,
     told_smile,
 )
-from relu_options.fitting.smooth import NARROWEST, SmoothFit, fit_smooth
+from relu_options.fitting.smooth import NARROWEST, FitOptions, SmoothFit, fit_smooth
 from relu_options.fitting.unsmoothed import fit_unsmoothed
 from relu_options.fitting.workers import cores
 from relu_options.market_data import (
@@ -155,7 +155,8 @@ def fit_curve(
         from relu_options.fitting.curve_training import train_curve
         from relu_options.fitting.training import TrainingOptions
 
-        return train_curve(quotes, options, training or TrainingOptions())
+        training = training or TrainingOptions()
+        return _checked_curve(quotes, *train_curve(quotes, options, training))
     with one_thread():
         if smoothing == 0.0:
             return _fit_unsmoothed(quotes)
@@ -230,37 +231,6 @@ def fit_curves(
     if not curves:
         raise nothing_left(left_out)
     return CurvesByExpiry(tuple(labels), tuple(curves), tuple(left_out))
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """What is asked of smooth curves, checked."""
-
-    smoothing: float | str
-    kinks: int
-    narrowest: float
-
-    def __post_init__(self):
-        smoothing = self.smoothing
-        if isinstance(smoothing, str):
-            valid = smoothing == "auto"
-        else:
-            valid = bool(np.isfinite(smoothing)) and smoothing >= 0.0
-        if not valid:
-            raise ValueError(f"smoothing must be 'auto' or >= 0, not {smoothing!r}")
-        if not isinstance(self.kinks, int | np.integer) or self.kinks < 8:
-            raise ValueError(
-                f"kinks must be a whole number from 8 on, not {self.kinks!r}"
-            )
-        if not 0.0 < self.narrowest < np.inf:
-            raise ValueError(
-                f"narrowest must be positive and finite, not {self.narrowest!r}"
-            )
-
-    @property
-    def asked(self) -> float:
-        """The smoothing as a number, NaN to choose it."""
-        return np.nan if isinstance(self.smoothing, str) else float(self.smoothing)
 
 
 def nothing_left(left_out: Sequence[tuple[str, str]]) -> QuoteError:
@@ -398,10 +368,10 @@ def _curve(
             f"the tolerance of {ACCEPTABLE_GAP:.0e}; check the quotes for outliers, or "
             "raise `smoothing`"
         )
-    return checked_curve(quotes, network, report)
+    return _checked_curve(quotes, network, report)
 
 
-def checked_curve(
+def _checked_curve(
     quotes: ExpiryQuotes, network: PriceNetwork, report: FitReport
 ) -> PriceCurve:
     """The curve of a network in currency, if its weights are those of a law.

@@ -23,9 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from relu_options.curves import PriceCurve
 from relu_options.fitting.compiled import compiled, one_thread
-from relu_options.fitting.curve import FitOptions, checked_curve
 from relu_options.fitting.initialisation import quantile_strikes
 from relu_options.fitting.objective import tilted
 from relu_options.fitting.projection import optimal_weights
@@ -36,6 +34,7 @@ from relu_options.fitting.quotes import (
     normalise,
     told_smile,
 )
+from relu_options.fitting.smooth import FitOptions
 from relu_options.fitting.training import (
     RowLoss,
     TrainingOptions,
@@ -101,8 +100,8 @@ class QuoteRows:
 
 def train_curve(
     quotes: ExpiryQuotes, fit: FitOptions, options: TrainingOptions
-) -> PriceCurve:
-    """Train the price curve of one expiry; see `relu_options.fit_curve`.
+) -> tuple[PriceNetwork, TrainingReport]:
+    """Train the network of one expiry; see `relu_options.fit_curve`.
 
     Args:
         quotes: The quotes of one expiry.
@@ -111,7 +110,7 @@ def train_curve(
         options: How to train.
 
     Returns:
-        The curve; its `fit` is a `TrainingReport`.
+        The network, in currency, and how it was trained.
 
     Raises:
         QuoteError: If no quote has a volatility.
@@ -121,10 +120,10 @@ def train_curve(
         >>> import relu_options as ro
         >>> chain = ro.bundled_chain()
         >>> quotes = ro.prepare_quotes(chain[chain.slices[2]])
-        >>> curve = train_curve(quotes, FitOptions("auto", 12, 0.125),
-        ...                     TrainingOptions(steps=50))
-        >>> bool(curve.certificate), len(curve.network.kinks)
-        (True, 12)
+        >>> network, report = train_curve(quotes, FitOptions("auto", 12, 0.125),
+        ...                               TrainingOptions(steps=50))
+        >>> len(network.kinks), report.steps
+        (12, 50)
     """
     quotes.require_lognormal(
         "training by gradient moves lognormal kinks; use method='convex'"
@@ -173,7 +172,7 @@ def train_curve(
         objective=history.loss,
         history=history,
     )
-    return checked_curve(quotes, network, report)
+    return network, report
 
 
 def price_loss(loss: str | RowLoss, *, has_spreads: bool) -> RowLoss:

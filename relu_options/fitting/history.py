@@ -35,8 +35,7 @@ from relu_options.compilation_cache import is_kept
 from relu_options.errors import FitError
 from relu_options.files import check_seal, sealed_json, sole_writer
 from relu_options.fitting.compiled import one_thread
-from relu_options.fitting.curve import FitOptions
-from relu_options.fitting.smooth import NARROWEST
+from relu_options.fitting.smooth import NARROWEST, FitOptions
 from relu_options.fitting.surface import fit_surface
 from relu_options.fitting.workers import processes, worker_count
 from relu_options.market_data.clocks import as_date

@@ -100,6 +100,37 @@ class Trial:
         return self.smoothing / reference_smoothing(len(self.objective.quotes))
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """What is asked of smooth curves, checked."""
+
+    smoothing: float | str
+    kinks: int
+    narrowest: float
+
+    def __post_init__(self):
+        smoothing = self.smoothing
+        if isinstance(smoothing, str):
+            valid = smoothing == "auto"
+        else:
+            valid = bool(np.isfinite(smoothing)) and smoothing >= 0.0
+        if not valid:
+            raise ValueError(f"smoothing must be 'auto' or >= 0, not {smoothing!r}")
+        if not isinstance(self.kinks, int | np.integer) or self.kinks < 8:
+            raise ValueError(
+                f"kinks must be a whole number from 8 on, not {self.kinks!r}"
+            )
+        if not 0.0 < self.narrowest < np.inf:
+            raise ValueError(
+                f"narrowest must be positive and finite, not {self.narrowest!r}"
+            )
+
+    @property
+    def asked(self) -> float:
+        """The smoothing as a number, NaN to choose it."""
+        return np.nan if isinstance(self.smoothing, str) else float(self.smoothing)
+
+
 @dataclass(frozen=True, eq=False)
 class SmoothFit:
     """Weights of one expiry and how they were found, for a forward and a mass of one.

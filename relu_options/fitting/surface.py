@@ -16,14 +16,13 @@ from relu_options.fitting.compiled import one_thread
 from relu_options.fitting.coupled import HOW, CoupledFit, fit_apart, fit_together
 from relu_options.fitting.curve import (
     ACCEPTABLE_GAP,
-    FitOptions,
     expiry_labels,
     nothing_left,
     shared_quote_time,
 )
 from relu_options.fitting.objective import PENALTY
 from relu_options.fitting.quotes import Smile, far_outside, normalise, told_smile
-from relu_options.fitting.smooth import NARROWEST
+from relu_options.fitting.smooth import NARROWEST, FitOptions
 from relu_options.market_data import (
     ExpiryQuotes,
     OptionChain,

@@ -25,9 +25,9 @@ networks are any, without a certificate, and the proof is found.
 """  # noqa: E501
 
 from relu_options.verification.domain import Domain
-from relu_options.verification.layers import LayeredNetwork, hidden_unit, layered
+from relu_options.verification.layers import LayeredNetwork
+from relu_options.verification.network_reader import layered, read_onnx
 from relu_options.verification.no_arbitrage import verify_no_arbitrage
-from relu_options.verification.onnx_reader import read_onnx
 from relu_options.verification.repairing import Repair, repair
 from relu_options.verification.results import Counterexample, Margin, Proof, Unknown
 from relu_options.verification.sensitivity import (
@@ -40,6 +40,7 @@ from relu_options.verification.sensitivity import (
     worst_case_pnl,
 )
 from relu_options.verification.simplification import simplify
+from relu_options.verification.units import hidden_unit
 
 __all__ = [
     "Counterexample",

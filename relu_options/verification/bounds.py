@@ -17,7 +17,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from relu_options.verification.layers import HiddenUnit, LayeredNetwork
+from relu_options.verification.layers import LayeredNetwork
+from relu_options.verification.units import HiddenUnit
 
 _SAFETY = 1e-11  # relative: above the rounding errors of the arithmetic itself
 _BITS = 400  # of products, and of their inverses: far from where floats end
@@ -75,7 +76,7 @@ def fits_floats(network: LayeredNetwork, low: np.ndarray, high: np.ndarray) -> b
     Only then do the bounds of this module hold, and what is computed from them.
 
     Examples:
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> chain = [([[x]], [0.0]) for x in (1e-200, 1e-200, 1e200, 1e200)]
         >>> fits_floats(layered(chain), np.zeros(1), np.ones(1))
         False
@@ -112,7 +113,7 @@ def ranges_on(network: LayeredNetwork, low: np.ndarray, high: np.ndarray) -> Ran
         Intervals that contain all values.
 
     Examples:
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> network = layered([([[1.0], [1.0]], [0.0, 0.0]), ([[1.0, -1.0]], [0.5])])
         >>> ranges = ranges_on(network, np.array([-1.0]), np.array([1.0]))
         >>> ranges.changing

@@ -9,13 +9,8 @@ from fractions import Fraction
 import numpy as np
 
 from relu_options.payoffs.numbers import Number
-from relu_options.verification.layers import (
-    LINEAR,
-    RELU,
-    HiddenLayer,
-    LayeredNetwork,
-    rational,
-)
+from relu_options.verification.layers import LayeredNetwork
+from relu_options.verification.units import LINEAR, RELU, HiddenLayer, rational
 
 
 def fix_inputs(network: LayeredNetwork, values: Mapping[int, Number]) -> LayeredNetwork:
@@ -29,7 +24,7 @@ def fix_inputs(network: LayeredNetwork, values: Mapping[int, Number]) -> Layered
         A network of fewer inputs.
 
     Examples:
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> plane = layered([([[1.0, 2.0]], [0.0]), ([[1.0]], [0.0])])
         >>> print(fix_inputs(plane, {1: 0.25}).exact([Fraction(1, 2)]))
         1
@@ -54,7 +49,7 @@ def difference(first: LayeredNetwork, second: LayeredNetwork) -> LayeredNetwork:
     function of the first ones of the other.
 
     Examples:
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> call = layered([([[1.0]], [-1.0]), ([[1.0]], [0.0])])
         >>> spread = difference(call, layered([([[1.0]], [-2.0]), ([[1.0]], [0.0])]))
         >>> spread(np.array([0.0, 1.5, 4.0]))

@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from relu_options.verification.layers import HiddenLayer, LayeredNetwork, rational
+from relu_options.payoffs.numbers import Number
+from relu_options.verification.units import HiddenLayer, rational
 
 Pieces: TypeAlias = Sequence[np.ndarray]
 """Of each hidden layer the positions of the pieces that its units are on."""
@@ -39,17 +40,23 @@ class _IntegerLayer:
 
 
 class ExactNetwork:
-    """A layered network that is evaluated in integers."""
+    """A layered network in integers: see `LayeredNetwork.in_integers`."""
 
-    def __init__(self, network: LayeredNetwork) -> None:
-        self.inputs = network.inputs
+    def __init__(
+        self,
+        layers: Sequence[HiddenLayer],
+        weights: np.ndarray,
+        bias: Number,
+        inputs: int,
+    ) -> None:
+        self.inputs = inputs
         self.layers: list[_IntegerLayer] = []
         scale = 1
-        for layer in network.layers:
+        for layer in layers:
             self.layers.append(_integer_layer(layer, scale))
             scale = self.layers[-1].after
-        weights, bias = rational(network.weights), Fraction(network.bias)
-        self.scale = math.lcm(scale * _denominator(weights), Fraction(bias).denominator)
+        weights, bias = rational(weights), Fraction(bias)
+        self.scale = math.lcm(scale * _denominator(weights), bias.denominator)
         self.weights = _integers(weights, Fraction(self.scale, scale))
         self.bias = int(bias * self.scale)
 

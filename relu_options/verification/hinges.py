@@ -16,9 +16,10 @@ import numpy as np
 
 from relu_options.verification.conditions import Finding, exact_finding
 from relu_options.verification.domain import Domain
-from relu_options.verification.layers import HiddenLayer, LayeredNetwork, rational
+from relu_options.verification.layers import LayeredNetwork
 from relu_options.verification.results import Counterexample, Margin
 from relu_options.verification.trades import Question, butterfly, on_grid
+from relu_options.verification.units import HiddenLayer, rational
 
 _PLACES = 12  # on a hinge, of which the one with the most room is taken
 _MOST_PLACES = 200  # if there is no room at these
@@ -72,7 +73,7 @@ def strike_hinges(network: LayeredNetwork) -> list[Hinge]:
         Distinct planes; those whose jumps cancel are left out.
 
     Examples:
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> network = layered([([[1.0], [-2.0], [1.0]], [-1.0, 2.0, -3.0]),
         ...                    ([[1.0, -0.25, 1.0]], [0.0])])
         >>> [(str(hinge.constant), str(hinge.jump)) for hinge in strike_hinges(network)]

@@ -76,9 +76,9 @@ def interior(
     Examples:
         Two hinges that coincide are not both below zero, nor both above.
 
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> network = layered([([[1.0], [-1.0]], [-0.5, 0.5]), ([[1.0, 1.0]], [0.0])])
-        >>> exact = ExactNetwork(network)
+        >>> exact = network.in_integers
         >>> found = interior(exact, [np.array([1, 0])], [0.0], [1.0])
         >>> 0.5 < float(found.point[0]) < 1.0, found.conflict
         (True, [])

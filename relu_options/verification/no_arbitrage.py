@@ -17,9 +17,9 @@ from relu_options.verification.conditions import (
     check_segments,
 )
 from relu_options.verification.domain import DomainLike, domain_of
-from relu_options.verification.exact import ExactNetwork
 from relu_options.verification.hinges import check_hinges
-from relu_options.verification.layers import LayeredNetwork, layered
+from relu_options.verification.layers import LayeredNetwork
+from relu_options.verification.network_reader import layered
 from relu_options.verification.one_input import enumerate_segments
 from relu_options.verification.regions import OutOfTime, enumerate_regions
 from relu_options.verification.results import (
@@ -138,7 +138,7 @@ def verify_no_arbitrage(
         )
     names = conditions_of(conditions, box.has_time)
     question = Question(
-        ExactNetwork(network), box, Fraction(forward), Fraction(discount_factor)
+        network.in_integers, box, Fraction(forward), Fraction(discount_factor)
     )
     findings = dict(
         _findings(
@@ -219,7 +219,7 @@ def _findings(
         return
     if rest and network.inputs > 2:  # hinges that coincide would puzzle a programme
         network = simplify(network, question.domain)
-        question = replace(question, exact=ExactNetwork(network))
+        question = replace(question, exact=network.in_integers)
     for name in rest:
         yield name, check_by_programme(question, network, name, tolerance, deadline)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from relu_options.verification.domain import Domain
-from relu_options.verification.exact import ExactNetwork
 from relu_options.verification.layers import LayeredNetwork
 from relu_options.verification.regions import OutOfTime
 
@@ -60,14 +59,14 @@ def enumerate_segments(
 
     Examples:
         >>> from relu_options.verification.domain import domain_of
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> tent = layered([([[1.0], [-1.0]], [0.0, 1.0]), ([[1.0, 1.0]], [0.0]),
         ...                 ([[2.0]], [0.0])])
         >>> segments = enumerate_segments(tent, domain_of([(0.0, 2.0)], 1))
         >>> [str(x) for x in segments.points], [str(s) for s in segments.slopes]
         (['0', '1', '2'], ['0', '2'])
     """
-    exact = ExactNetwork(network)
+    exact = network.in_integers
     points = [Fraction(domain.low[0]), Fraction(domain.high[0])]
     for depth, layer in enumerate(network.layers):
         inputs = []

@@ -44,7 +44,8 @@ from relu_options.verification.bounds import (
     times_slopes,
 )
 from relu_options.verification.interiors import Side
-from relu_options.verification.layers import HiddenUnit, LayeredNetwork
+from relu_options.verification.layers import LayeredNetwork
+from relu_options.verification.units import HiddenUnit
 
 TOLERANCE = 1e-6
 """To which HiGHS holds constraints and integrality, relative to a programme's scale."""
@@ -318,7 +319,7 @@ def encode(
         The largest slope of a call spread is one.
 
         >>> from relu_options.verification.bounds import ranges_on
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> network = layered([([[1.0], [1.0]], [-0.4, -0.6]), ([[1.0, -1.0]], [0.0])])
         >>> box = np.zeros(1), np.ones(1)
         >>> encoded = encode(network, ranges_on(network, *box), *box)

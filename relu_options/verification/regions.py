@@ -232,7 +232,7 @@ def enumerate_regions(
         Two hinges that cross make four regions.
 
         >>> from relu_options.verification.domain import domain_of
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> network = layered([([[1.0, 1.0], [1.0, -1.0]], [-1.0, 0.0]),
         ...                    ([[1.0, 1.0]], [0.0])])
         >>> regions = enumerate_regions(network, domain_of([(0, 1), (0, 1)], 2))
@@ -241,7 +241,7 @@ def enumerate_regions(
         >>> sorted(regions.gradients.value.tolist())
         [[0.0, 0.0], [1.0, -1.0], [1.0, 1.0], [2.0, 0.0]]
     """
-    exact, rounded = ExactNetwork(network), RoundedNetwork(network)
+    exact, rounded = network.in_integers, RoundedNetwork(network)
     plane = _Plane(domain, deadline)
     polygons, pieces = [plane.box], []
     for depth in range(len(network.layers)):

@@ -30,20 +30,15 @@ from scipy.optimize import linprog, nnls
 from relu_options.errors import VerificationError
 from relu_options.verification.bounds import TOO_WIDE, fits_floats
 from relu_options.verification.domain import Domain, DomainLike, domain_of
-from relu_options.verification.exact import ExactNetwork
 from relu_options.verification.hinges import hinge_rows
-from relu_options.verification.layers import (
-    LINEAR,
-    HiddenLayer,
-    LayeredNetwork,
-    in_floats,
-    layered,
-)
+from relu_options.verification.layers import LayeredNetwork, in_floats
+from relu_options.verification.network_reader import layered
 from relu_options.verification.no_arbitrage import conditions_of, verify_no_arbitrage
 from relu_options.verification.one_input import enumerate_segments
 from relu_options.verification.regions import OutOfTime, Regions, enumerate_regions
 from relu_options.verification.results import Proof
 from relu_options.verification.rounding import RoundedNetwork
+from relu_options.verification.units import LINEAR, HiddenLayer
 
 _MARGINS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)  # relative, tried in this order
 _ROUNDS = 60
@@ -262,7 +257,7 @@ class _Parts:
                 regions.points[:, 0],
             )
         points = enumerate_segments(network, domain, deadline).points
-        exact, rounded = ExactNetwork(network), RoundedNetwork(network)
+        exact, rounded = network.in_integers, RoundedNetwork(network)
         middles = [exact.pieces([(x + y) / 2]) for x, y in pairwise(points)]
         pieces = [np.array(p) for p in zip(*middles, strict=True)]
         slope = rounded.last_gradients(pieces, 0)

@@ -217,13 +217,13 @@ def maximise(
 
     Examples:
         >>> from relu_options.verification.domain import domain_of
-        >>> from relu_options.verification.layers import layered
+        >>> from relu_options.verification.network_reader import layered
         >>> network = layered([([[1.0], [1.0]], [-0.4, -0.6]), ([[1.0, -1.0]], [0.0])])
         >>> found = maximise(ValueGoal(1.0), network, domain_of([(0, 1)], 1))
         >>> print(round(found.upper, 6), round(found.attained, 6))
         0.2 0.2
     """
-    exact, network = ExactNetwork(network), in_floats(network)
+    exact, network = network.in_integers, in_floats(network)
     whole = np.array(domain.low), np.array(domain.high)
     deep = len(network.layers) > 1
     most_binaries = _BINARIES * network.inputs

@@ -36,12 +36,8 @@ from relu_options.verification.composition import (
 )
 from relu_options.verification.conditions import extreme
 from relu_options.verification.domain import Domain, DomainLike, domain_of
-from relu_options.verification.exact import ExactNetwork
-from relu_options.verification.layers import (
-    LayeredNetwork,
-    in_floats,
-    layered,
-)
+from relu_options.verification.layers import LayeredNetwork, in_floats
+from relu_options.verification.network_reader import layered
 from relu_options.verification.one_input import enumerate_segments
 from relu_options.verification.programme import TOLERANCE, Affine, encode
 from relu_options.verification.regions import OutOfTime, Regions, enumerate_regions
@@ -303,7 +299,7 @@ def price_radius(
         raise ValueError(f"tolerance must be positive, not {tolerance}")
     network = layered(network, activation=activation, alpha=alpha, width=width)
     box, centre, widths = _placed(network, point, domain, scales)
-    value = ExactNetwork(network).value(centre)
+    value = network.in_integers.value(centre)
     levels = (value + Fraction(tolerance), value - Fraction(tolerance))
     return _radius(network, box, centre, widths, levels, (1, -1), time_limit)
 
@@ -361,7 +357,7 @@ def decision_radius(
     if exercise is not None:
         network = difference(network, layered(exercise, **options))
     box, centre, widths = _placed(network, point, domain, scales)
-    holds = ExactNetwork(network).value(centre) > 0
+    holds = network.in_integers.value(centre) > 0
     sign = -1 if holds else 1
     return _radius(network, box, centre, widths, (Fraction(0),), (sign,), time_limit)
 
@@ -444,7 +440,7 @@ def _delta_by_programme(
 ) -> DeltaBound:
     """The range of slopes, by two mixed-integer programmes."""
     network = simplify(network, box)  # hinges that coincide would cost programmes
-    exact = ExactNetwork(network)
+    exact = network.in_integers
     ends_of_box = np.array(box.low), np.array(box.high)
     if not fits_floats(network, *ends_of_box):
         raise VerificationError(f"{network!r}: {TOO_WIDE}")
@@ -537,7 +533,7 @@ def _radius(
     time_limit: float,
 ) -> Radius:
     """The least distance at which a level is reached from the side it is on."""
-    exact = ExactNetwork(network)
+    exact = network.in_integers
     value = exact.value(centre)
     if any(s * (value - level) >= 0 for level, s in zip(levels, signs, strict=True)):
         return Radius(Fraction(0), tuple(centre), value, value, "its value")
@@ -594,7 +590,7 @@ def _nearest(
     beyond = with_level(network, levels, signs)
     if network.inputs == 1:
         points = enumerate_segments(beyond, box, deadline).points
-        exact = ExactNetwork(network)
+        exact = network.in_integers
         reached = [
             point
             for point in points

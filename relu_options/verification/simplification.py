@@ -15,17 +15,11 @@ from relu_options.errors import VerificationError
 from relu_options.payoffs.numbers import as_floats, is_exact, nearest_float
 from relu_options.verification.bounds import fits_floats, ranges_on
 from relu_options.verification.domain import Domain, DomainLike, domain_of
-from relu_options.verification.exact import ExactNetwork
-from relu_options.verification.layers import (
-    LINEAR,
-    HiddenLayer,
-    HiddenUnit,
-    LayeredNetwork,
-    layered,
-    rational,
-)
+from relu_options.verification.layers import LayeredNetwork
+from relu_options.verification.network_reader import layered
 from relu_options.verification.one_input import enumerate_segments
 from relu_options.verification.regions import OutOfTime, enumerate_regions
+from relu_options.verification.units import LINEAR, HiddenLayer, HiddenUnit, rational
 
 
 def simplify(
@@ -133,7 +127,7 @@ def _pieces_used(
 ) -> list[list[tuple[int, int]]]:
     """Of each unit the first and the last of its pieces that occur on the domain."""
     if network.inputs == 1:
-        exact = ExactNetwork(network)
+        exact = network.in_integers
         points = enumerate_segments(network, domain, deadline).points
         middles = [exact.pieces([(x + y) / 2]) for x, y in pairwise(points)]
         occurring = [np.array(pieces) for pieces in zip(*middles, strict=True)]

@@ -1,26 +1,193 @@
-"""Networks from ONNX files: chains of affine maps and piecewise-linear activations."""
+"""Networks from arrays, from this package, and from ONNX files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from relu_options.verification.layers import (
+from relu_options.networks import BachelierNetwork, PriceNetwork, ReLUNetwork
+from relu_options.payoffs import Payoff
+from relu_options.payoffs.numbers import Number, as_numbers, is_exact
+from relu_options.verification.layers import LayeredNetwork
+from relu_options.verification.units import (
     LINEAR,
     RELU,
     HiddenLayer,
     HiddenUnit,
-    LayeredNetwork,
     hidden_unit,
-    layered,
     rational,
 )
 
+Arrays: TypeAlias = Sequence[tuple[ArrayLike, ArrayLike]]
+"""Weights `(outputs, inputs)` and biases `(outputs,)` by layer, the last linear."""
+
 _PASSED = {"Identity", "Flatten", "Cast", "Dropout", "Squeeze", "Reshape"}
+
+
+def layered(
+    network: Any,
+    *,
+    activation: str = "relu",
+    alpha: float = 0.01,
+    width: float = 1.0,
+) -> LayeredNetwork:
+    r"""Any network that can be verified, as layers; nothing is rounded.
+
+    Args:
+        network: A `ReLUNetwork`; a `PriceNetwork` or `BachelierNetwork` without
+            bandwidths; a `Payoff`; a sequence of pairs `(W, b)`, the last of which is
+            the linear output, with `W` of shape `(outputs, inputs)` as in PyTorch and
+            ONNX (transpose those of `x @ W`); or a path to an ONNX file.
+        activation: Of the hidden units of such a sequence: "relu", "leaky", "clipped".
+        alpha: Slope of leaky units below zero.
+        width: Where clipped units end to rise.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: If shapes do not fit, a weight is not finite, the network is smooth,
+            or the activation cannot be verified.
+        TypeError: If it is none of these.
+
+    Examples:
+        A price curve has its kinks in one layer.
+
+        >>> import jax.numpy as jnp
+        >>> curve = PriceNetwork(jnp.array([80.0, 120.0]), jnp.array([0.5, 0.5]),
+        ...                      jnp.zeros(2))
+        >>> layered(curve), layered(curve)(np.array([90.0, 100.0]))
+        (LayeredNetwork(1-2-1, relu), array([15., 10.]))
+    """
+    if isinstance(network, LayeredNetwork):
+        return network
+    if isinstance(network, Payoff):
+        return _one_layer(
+            network.cash, network.slope, network.strikes, network.weights, 1.0
+        )
+    if isinstance(network, ReLUNetwork | BachelierNetwork):
+        _require_sharp(network)
+        return _one_layer(
+            network.intercept, network.slope, network.kinks, network.weights, 1.0
+        )
+    if isinstance(network, PriceNetwork):
+        _require_sharp(network)
+        return _one_layer(0.0, 0.0, network.kinks, network.weights, -1.0)
+    if isinstance(network, str | Path):
+        return read_onnx(network)
+    if isinstance(network, Sequence):
+        return _from_arrays(network, hidden_unit(activation, alpha=alpha, width=width))
+    raise TypeError(
+        f"cannot read layers of {type(network).__name__}; pass a ReLUNetwork, pairs "
+        "(W, b) or an ONNX file (a price surface brings its own `certificate`)"
+    )
+
+
+def _require_sharp(network: Any) -> None:
+    """Raise if a hidden unit has a bandwidth."""
+    widths = np.asarray(getattr(network, "bandwidths", 0.0), float)
+    if widths.any():
+        raise ValueError(
+            f"{type(network).__name__} has bandwidths up to {widths.max():.3g} and no "
+            "linear regions; `relu_options.arbitrage.certify_network` proves it, or "
+            "pass its `skeleton`"
+        )
+
+
+def _one_layer(
+    intercept: Any, slope: Any, kinks: Any, weights: Any, direction: float
+) -> LayeredNetwork:
+    """Hinges in one input, and a linear unit if there is a slope."""
+    kinks, weights = (as_numbers(np.asarray(a)) for a in (kinks, weights))
+    if kinks.shape != weights.shape or kinks.ndim != 1:
+        raise ValueError(
+            f"kinks and weights are of one shape (n,), not {kinks.shape} and "
+            f"{weights.shape}"
+        )
+    intercept, slope = _number(intercept), _number(slope)
+    rows = np.full(len(kinks), direction)
+    biases, units = -direction * kinks, [RELU] * len(kinks)
+    if slope != 0:
+        rows, biases = np.append(rows, 1.0), np.append(biases, 0.0)
+        weights, units = np.append(weights, slope), [*units, LINEAR]
+    layer = HiddenLayer(rows[:, None], biases, tuple(units))
+    return _checked(LayeredNetwork((layer,), weights, intercept, 1))
+
+
+def _number(value: Any) -> Number:
+    """A scalar as it is if rational, else as a float."""
+    return value if isinstance(value, Fraction) else float(value)
+
+
+def _from_arrays(arrays: Sequence[Any], unit: HiddenUnit) -> LayeredNetwork:
+    """The network of pairs `(W, b)`."""
+    if not arrays:
+        raise ValueError("a network needs at least its output layer, a pair (W, b)")
+    layers, before = [], None
+    for place, pair in enumerate(arrays):
+        try:
+            weights, biases = (as_numbers(np.asarray(a)) for a in pair)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"layer {place + 1} of {len(arrays)} is not a pair (W, b) of arrays "
+                f"of numbers: {error}"
+            ) from None
+        weights = weights[None] if weights.ndim == 1 else weights
+        biases = np.atleast_1d(biases)
+        count = weights.shape[0]
+        if weights.ndim != 2 or biases.shape != (count,) or not weights.size:
+            raise ValueError(
+                f"layer {place + 1} of {len(arrays)}: W of shape (outputs, inputs) "
+                f"and b of shape (outputs,) are needed, not {weights.shape} and "
+                f"{biases.shape}; transpose weights that multiply as x @ W"
+            )
+        if before not in (None, weights.shape[1]):
+            raise ValueError(
+                f"layer {place + 1} of {len(arrays)} takes {weights.shape[1]} inputs, "
+                f"but the layer before has {before} outputs; transpose weights that "
+                "multiply as x @ W"
+            )
+        before = count
+        layers.append(HiddenLayer(weights, biases, (unit,) * count))
+    output = layers.pop()
+    if len(output) != 1:
+        raise ValueError(f"a price is one output, not {len(output)}; pass one row")
+    inputs = (layers[0] if layers else output).weights.shape[1]
+    return _checked(
+        LayeredNetwork(
+            tuple(layers), output.weights[0], _number(output.biases[0]), inputs
+        )
+    )
+
+
+def _checked(network: LayeredNetwork) -> LayeredNetwork:
+    """The network, if all its numbers are finite."""
+    places = [
+        (f"{name} of hidden layer {place + 1}", values)
+        for place, layer in enumerate(network.layers)
+        for name, values in (("weights", layer.weights), ("biases", layer.biases))
+    ]
+    places += [
+        ("output weights", network.weights),
+        ("output bias", np.array([network.bias])),
+    ]
+    for name, values in places:
+        if is_exact(values):
+            continue
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            first = tuple(bad[0].tolist())
+            raise ValueError(
+                f"{name} are not finite in {len(bad)} of {values.size} places, first "
+                f"{values[first]} at {first}; nothing can be proved of such a network"
+            )
+    return network
 
 
 def read_onnx(model: Any) -> LayeredNetwork:
