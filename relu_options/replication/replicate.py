@@ -148,17 +148,7 @@ def replicate(
     if method not in METHODS:
         raise ValueError(f"method must be one of {list(METHODS)}, not {method!r}")
     require_payoff(payoff)
-    if isinstance(market, PriceCurve | ExpiryQuotes):
-        refuse("a curve, and prepared quotes, have been read", **reading)
-    else:
-        market = prepare_quotes(market, **reading)
-    signed = market.kernel == "normal"
-    if signed and (isinstance(market, ExpiryQuotes) or method != "quadratic"):
-        raise QuoteError(
-            "hedges by quotes, and those that never lose, are for spots from zero on, "
-            "and the underlying may be negative (normal kernel); use a curve, "
-            "method='quadratic' and positive strikes"
-        )
+    market = _prepared(market, method, **reading)
     instruments = Instruments.of(market, strikes)
     if not trade_forward:
         instruments = instruments.without_forwards()
@@ -225,6 +215,24 @@ def price_interval(
     below = replicate(payoff, quotes, method="sub", spots=spots, **reading)
     above = replicate(payoff, quotes, method="super", spots=spots, **reading)
     return below.cost, above.cost
+
+
+def _prepared(
+    market: Market, method: Method, **reading: Unpack[Reading]
+) -> PriceCurve | ExpiryQuotes:
+    """The curve, or the quotes that are read, if the method has hedges by them."""
+    if isinstance(market, PriceCurve | ExpiryQuotes):
+        refuse("a curve, and prepared quotes, have been read", **reading)
+    else:
+        market = prepare_quotes(market, **reading)
+    signed = market.kernel == "normal"
+    if signed and (isinstance(market, ExpiryQuotes) or method != "quadratic"):
+        raise QuoteError(
+            "hedges by quotes, and those that never lose, are for spots from zero on, "
+            "and the underlying may be negative (normal kernel); use a curve, "
+            "method='quadratic' and positive strikes"
+        )
+    return market
 
 
 def _refuse_of_domination(
