@@ -2,7 +2,7 @@
 
 import ast
 
-from package_source import circle, complexity, imports, measures, read_package
+from package_source import ROOT, circle, complexity, imports, measures, read_package
 
 MODULES = read_package()
 IMPORTS = imports(MODULES)
@@ -62,6 +62,26 @@ def test_no_module_imports_one_that_imports_it():
         and (each.importer, each.module) not in UPWARD
     }
     assert circle(edges) == []
+
+
+def test_rooms_import_rooms_above_them():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    block = text.split("```rooms\n")[1].split("```")[0]
+    rooms = [
+        name for line in block.splitlines() for name in line.split("  ")[0].split()
+    ]
+    assert sorted(rooms) == sorted({name.split(".")[0] for name in MODULES if name})
+    below = {
+        (each.importer, each.module)
+        for each in IMPORTS
+        if each.importer
+        and each.module in MODULES
+        and each.module
+        and not (each.for_plot and each.module in SEE_ALL)
+        and rooms.index(each.module.split(".")[0])
+        > rooms.index(each.importer.split(".")[0])
+    }
+    assert below <= UPWARD | DEFERRED
 
 
 def test_a_circle_is_found():
