@@ -18,6 +18,8 @@ from relu_options import simulation as simulation
 from relu_options import surfaces as surfaces
 from relu_options import variance as variance
 from relu_options import verification as verification
+from relu_options.arbitrage.check import check_quotes as check_quotes
+from relu_options.arbitrage.check import repair_quotes as repair_quotes
 from relu_options.backtest import Costs as Costs
 from relu_options.backtest import DeltaHedge as DeltaHedge
 from relu_options.backtest import compare_models as compare_models
@@ -59,8 +61,6 @@ from relu_options.networks import ReLUNetwork as ReLUNetwork
 from relu_options.payoffs import Payoff as Payoff
 from relu_options.payoffs import SmoothPayoff as SmoothPayoff
 from relu_options.portfolio import StrikePortfolio as StrikePortfolio
-from relu_options.quote_check import check_quotes as check_quotes
-from relu_options.quote_check import repair_quotes as repair_quotes
 from relu_options.replication import LotTerms as LotTerms
 from relu_options.replication import bermudan_hedge as bermudan_hedge
 from relu_options.replication import fit_payoff as fit_payoff

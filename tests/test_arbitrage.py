@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,8 +26,8 @@ from relu_options.market_data import prepare_quotes
 from relu_options.networks import Kernel, PriceNetwork
 
 FORWARD, DISCOUNT = 103.0, 0.97
-TERMS = {"forward": FORWARD, "discount_factor": DISCOUNT}
-UNIT_TERMS = {"forward": 100.0, "discount_factor": 1.0}
+TERMS: dict[str, Any] = {"forward": FORWARD, "discount_factor": DISCOUNT}
+UNIT_TERMS: dict[str, Any] = {"forward": 100.0, "discount_factor": 1.0}
 
 
 def random_network(rng, kernel: Kernel = "black", n=40, forward=FORWARD):
@@ -97,10 +98,11 @@ def assert_cannot_lose(legs: pd.DataFrame, strikes: np.ndarray):
 
 def assert_is_price_curve(result):
     """Assert that the call prices are convex and fall, with slopes in [-D, 0]."""
+    (forward,), (discount_factor,) = result.forwards, result.discount_factors
     strikes = np.append(0.0, result.strikes)
-    prices = np.append(result.discount_factor * result.forward, result.call_prices)
+    prices = np.append(discount_factor * forward, result.call_prices)
     slopes = np.diff(prices) / np.diff(strikes)
-    assert slopes[0] >= -result.discount_factor - 1e-10
+    assert slopes[0] >= -discount_factor - 1e-10
     assert slopes[-1] <= 1e-10
     width = np.diff(strikes)
     middle = (width[1:] * prices[:-2] + width[:-1] * prices[2:]) / (
@@ -431,6 +433,18 @@ def test_a_missing_side_asks_for_nothing():
     assert least_excess(**quotes).is_arbitrage_free
     quotes["bid"] = np.full(9, np.nan)
     assert least_excess(**quotes).is_arbitrage_free
+
+
+def test_bids_alone_are_met_where_the_underlying_may_be_negative():
+    """Nothing is above them: with no price at a strike of zero, there is no bound."""
+    quotes = even_quotes()
+    quotes["ask"] = np.full(9, np.nan)
+    quotes["bid"][4] += 200.0
+    assert not least_excess(**quotes).is_arbitrage_free
+    result = least_excess(**quotes, signed=True)
+    assert result.is_arbitrage_free
+    assert (result.price >= quotes["bid"]).all()
+    assert (np.diff(result.call_prices, 2) >= -1e-9).all()
 
 
 def test_weights_decide_which_quotes_are_left():

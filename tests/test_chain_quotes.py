@@ -23,9 +23,9 @@ from relu_options.arbitrage import (
     least_chain_excess,
     least_excess,
 )
+from relu_options.arbitrage.check import QuoteCheck, check_quotes, repair_quotes
 from relu_options.errors import QuoteError
 from relu_options.market_data import prepare_quotes
-from relu_options.quote_check import QuoteCheck, check_quotes, repair_quotes
 from relu_options.simulation import bundled_chain
 
 UNIT_TERMS = {"is_call": True, "forward": 100.0, "discount_factor": 1.0}
@@ -614,7 +614,7 @@ def test_the_bundled_chain_is_free(forwards):
     assert (check.total_excess, check.cost, check.worst_payoff) == (0.0, 0.0, 0.0)
     assert len(check.slices) == 8
     assert len(check.to_frame()) == (619 if forwards == "given" else 1238)
-    assert check.conflicts.empty
+    assert check.outside.empty
     assert check.calendar.empty
     assert check.trade().empty
     assert check.simplest_trade().empty
@@ -638,13 +638,13 @@ def test_a_stale_expiry_is_traded_against_those_before(rng):
     assert (options.loc[options["expiry"] == stale, "side"] == "buy").mean() > 0.5
     assert (options["expiry"] < stale).any()
     assert_cannot_lose(rng, None, check.arbitrage, paths=100)
-    conflicts = check.conflicts
-    assert conflicts["excess"].is_monotonic_decreasing
-    below = np.maximum(conflicts["bid"] - conflicts["nearest_price"], 0.0)
-    above = np.maximum(conflicts["nearest_price"] - conflicts["ask"], 0.0)
-    np.testing.assert_allclose(conflicts["excess"], np.maximum(below, above), atol=1e-9)
-    row = table.loc[conflicts["label"].iloc[0]]
-    assert row["strike"] == conflicts["strike"].iloc[0]
+    outside = check.outside
+    assert outside["excess"].is_monotonic_decreasing
+    below = np.maximum(outside["bid"] - outside["nearest_price"], 0.0)
+    above = np.maximum(outside["nearest_price"] - outside["ask"], 0.0)
+    np.testing.assert_allclose(outside["excess"], np.maximum(below, above), atol=1e-9)
+    row = table.loc[outside["label"].iloc[0]]
+    assert row["strike"] == outside["strike"].iloc[0]
     assert (check.calendar["quantity"] > 0.0).all()
     assert (check.calendar["later_expiry"] == stale).any()
     assert (check.calendar["money"] > 0.0).all()
@@ -860,7 +860,7 @@ def test_the_spx_of_2019_has_one_quote_outside_by_a_thousandth_of_a_tick():
     check = check_quotes(chain)
     assert len(check.slices) == 39
     assert check.skipped == {}
-    assert len(check.conflicts) <= 1
+    assert len(check.outside) <= 1
     assert check.total_excess < 5e-5
     assert abs(check.arbitrage.gap) < 1e-10
     assert check.worst_payoff >= 0.0
@@ -875,7 +875,7 @@ def test_the_spx_of_2026_is_dirty_and_its_offenders_are_found():
     assert list(check.skipped) == ["2026-03-10 PM"]
     assert 0.99 < check.share_inside < 1.0
     assert abs(check.arbitrage.gap) < 1e-6 * check.total_excess
-    worst = check.conflicts.iloc[0]
+    worst = check.outside.iloc[0]
     assert (worst["strike"], worst["option_type"]) == (4250.0, "put")
     legs = check.trade()
     earned = legs.groupby("trade")["cash_flow"].sum()

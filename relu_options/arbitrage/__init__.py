@@ -32,41 +32,36 @@ from relu_options.arbitrage.certificate import (
     CurveCertificate,
     certify_network,
 )
-from relu_options.arbitrage.chain_quotes import (
-    ChainArbitrage,
-    chain_excess_in_half_spreads,
-    half_spreads,
-    least_chain_excess,
-)
-from relu_options.arbitrage.chain_trade import ChainTrade, cover_chain
-from relu_options.arbitrage.quotes import (
+from relu_options.arbitrage.excess import (
     QuoteArbitrage,
-    bound_violations,
+    chain_excess_in_half_spreads,
     check_quote_arbitrage,
+    least_chain_excess,
     least_excess,
 )
+from relu_options.arbitrage.implied_forward import (
+    ForwardRange,
+    ImpliedForward,
+    forward_range,
+    imply_forward,
+)
+from relu_options.arbitrage.quotes import bound_violations, half_spreads
 from relu_options.arbitrage.sampling import static_arbitrage_violations
 from relu_options.arbitrage.surface_certificate import (
     SurfaceCertificate,
     certify_surface,
     settle_weights,
 )
-from relu_options.arbitrage.unknown_forward import (
-    ForwardRange,
-    ImpliedForward,
-    forward_range,
-    imply_forward,
-)
+from relu_options.arbitrage.trade import Trade, cover_chain
 
 __all__ = [
     "IDENTITY_ROUNDING",
-    "ChainArbitrage",
-    "ChainTrade",
     "CurveCertificate",
     "ForwardRange",
     "ImpliedForward",
     "QuoteArbitrage",
     "SurfaceCertificate",
+    "Trade",
     "bound_violations",
     "certify_network",
     "certify_surface",

@@ -34,7 +34,7 @@ from relu_options.market_data.rates import (
 )
 
 if TYPE_CHECKING:
-    from relu_options.quote_check import QuoteCheck
+    from relu_options.arbitrage.check import QuoteCheck
 
 Slice: TypeAlias = tuple[pd.Timestamp | float, str | None]
 """Expiry and settlement; where a source has no dates, years to expiry and None."""
@@ -78,7 +78,7 @@ class ChainReport:
             QuoteError: If no slice can be prepared.
             ValueError: If the report was not made by a chain.
         """
-        from relu_options.quote_check import check_quotes
+        from relu_options.arbitrage.check import check_quotes
 
         if self._chain is None:
             raise ValueError("this report has no chain; use `check_quotes(quotes)`")

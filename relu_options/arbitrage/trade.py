@@ -1,4 +1,4 @@
-r"""Options of several expiries that together cannot lose, in exact arithmetic.
+r"""Options of one or several expiries that cannot lose, in exact arithmetic.
 
 Payoffs of different expiries are compared in one unit: with $x_i = S_{T_i} / F_i$, the
 spot at expiry $i$ in units of its forward, and $q_l$ options struck at $K_l$, the legs
@@ -23,14 +23,19 @@ cannot be one is rounded to the disadvantage of the holder.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
-from relu_options.arbitrage.quotes import _cover
+from relu_options.arbitrage.quotes import ROUNDING, QuotedChain, Surface
 
 _SPOT_BITS = 96  # of a strike in the forward of another expiry
 _QUANTITY_BITS = 40  # to which quantities are rounded up
@@ -38,8 +43,8 @@ _IDLE = 1e-10  # of the notional: what is left lying rather than traded
 
 
 @dataclass(frozen=True, eq=False)
-class ChainTrade:
-    """Quotes of several expiries, with forwards and cash, that cannot lose.
+class Trade:
+    """Quotes of one or several expiries, with forwards and cash, that cannot lose.
 
     Attributes:
         expiries: Positions of the expiries of its options, the earliest first.
@@ -77,8 +82,7 @@ class ChainTrade:
     worst_payoff: float
     _forwards: np.ndarray = field(repr=False)
     _discount_factors: np.ndarray = field(repr=False)
-    _corners: tuple[np.ndarray, ...] = field(repr=False)
-    _slopes: tuple[np.ndarray, ...] = field(repr=False)
+    _hulls: Sequence[_Line] = field(repr=False)
 
     def forwards_to_hold(self, expiry: int, spot: float) -> float:
         """Forwards on the next expiry of the trade to enter at `expiry`.
@@ -100,7 +104,7 @@ class ChainTrade:
             )
         place = self.expiries.index(expiry) + 1
         notional = self._forwards[place] * self._discount_factors[place]
-        corners, slopes = self._corners[place], self._slopes[place]
+        corners, slopes = self._hulls[place].corners, self._hulls[place].slopes
         x = spot / self._forwards[place - 1]
         before = slopes[max(np.searchsorted(corners, x, side="left") - 1, 0)]
         after = slopes[np.searchsorted(corners, x, side="right") - 1]
@@ -114,7 +118,7 @@ class ChainTrade:
         has none.
         """
         place = int(np.searchsorted(self.expiries, expiry))
-        return self._corners[place]
+        return self._hulls[place].corners
 
 
 def cover_chain(
@@ -126,7 +130,8 @@ def cover_chain(
     price: ArrayLike,
     forwards: ArrayLike,
     discount_factors: ArrayLike,
-) -> ChainTrade:
+    signed: bool = False,
+) -> Trade:
     """Add the cheapest forwards and cash with which options cannot lose.
 
     Args:
@@ -134,11 +139,13 @@ def cover_chain(
             of time.
         strike: Shape `(m,)`, positive, in currency units.
         is_call: Shape `(m,)`.
-        quantity: Shape `(m,)`; positive is long. They are rounded, up where there are
-            several expiries, in their eleventh digit.
+        quantity: Shape `(m,)`; positive is long. They are rounded up in their eleventh
+            digit.
         price: Shape `(m,)`, in currency units paid today.
         forwards: Of all expiries, in currency units.
         discount_factors: Of all expiries.
+        signed: Whether the underlying, and so strikes and forward, may be negative; of
+            one expiry only.
 
     Returns:
         The options with a forward and a cash leg on the first of their expiries.
@@ -173,18 +180,19 @@ def cover_chain(
     spanned = np.unique(expiry)
     forwards, discounts = forwards[spanned], discounts[spanned]
     place = np.searchsorted(spanned, expiry)
-    if len(spanned) == 1:
-        quantity, bought, cash = _cover(strike, is_call, quantity, float(forwards[0]))
-        hulls = _hulls(place, strike, is_call, quantity, forwards, discounts)
-        first = _first_line(hulls[0], forwards[0], discounts[0])
-    else:
-        step = 2.0 ** (math.frexp(np.abs(quantity).max())[1] - _QUANTITY_BITS)
-        quantity = step * np.ceil(quantity / step - 1e-3)
-        hulls = _hulls(place, strike, is_call, quantity, forwards, discounts)
-        first = _first_line(hulls[0], forwards[0], discounts[0])
-        bought, cash = first.cheapest(step, float(np.abs(quantity).max()))
+    step = 2.0 ** (math.frexp(np.abs(quantity).max())[1] - _QUANTITY_BITS)
+    quantity = step * np.ceil(quantity / step - 1e-3)
+    if signed:
+        # Options that are sold more than bought lose without a limit on one side: the
+        # last bits of a solution are bought more.
+        quantity[np.argmax(quantity)] += max(-math.fsum(quantity), 0.0)
+    hulls = _hulls(place, strike, is_call, quantity, forwards, discounts, signed)
+    first = _FirstLine(
+        hulls[0], *(Fraction(float(x[0])) for x in (forwards, discounts))
+    )
+    bought, cash = first.cheapest(step, float(np.abs(quantity).max()))
     worst = first.worst(bought, cash)
-    return ChainTrade(
+    return Trade(
         expiries=tuple(spanned.tolist()),
         quotes=rows,
         quantity=quantity,
@@ -194,9 +202,168 @@ def cover_chain(
         worst_payoff=_rounded_down(worst),
         _forwards=forwards,
         _discount_factors=discounts,
-        _corners=tuple(hull.corners for hull in hulls),
-        _slopes=tuple(hull.slopes for hull in hulls),
+        _hulls=hulls,
     )
+
+
+def simplest_trade(
+    quotes: QuotedChain, highest: Surface
+) -> tuple[str, tuple[float, ...], np.ndarray]:
+    """The trade with the fewest options that earns something.
+
+    Within a family it is the one that earns most, within one expiry where one does. If
+    none earns, the highest surface below the asks is above the bids.
+
+    Args:
+        quotes: Of which some bid is above the highest surface below the asks.
+        highest: That surface.
+
+    Returns:
+        Family, strikes in currency units (zero is the forward itself), and what is
+        traded of each quote, of shape `(m,)`: one of the smallest leg.
+    """
+    alone = highest
+    if quotes.calendar:
+        alone = quotes.highest_surface(quotes.high, calendar=False)
+    short = quotes.shortfall(alone)
+    if short.max() > ROUNDING:
+        i = int(quotes.expiry[int((short * quotes.notional).argmax())])
+        found = _pair_of_one_expiry(quotes, i)
+        if found is None:
+            own = quotes.own(i)
+            sold = own.start + int(short[own].argmax())
+            found = "butterfly", _wings(quotes, alone, sold), sold
+        family, bought, sold = found
+    else:
+        short = (quotes.low - highest.time_value) * quotes.notional
+        sold = int(np.nanargmax(short))
+        bought = _wings(quotes, highest, sold)
+        family = "calendar_butterfly" if len(bought) > 1 else "calendar_spread"
+    traded = np.zeros(len(quotes.k))
+    if sold is not None:
+        traded[sold] = -1.0 / quotes.notional[sold]
+    for quote, amount in bought.items():
+        if quote >= 0:  # at a strike of zero is the forward, which covers
+            traded[quote] = amount / quotes.notional[quote]
+    traded /= np.abs(traded[traded != 0.0]).min()
+    legs = [quote for quote in (*bought, sold) if quote is not None]
+    strikes = {float(quotes.strike[quote]) if quote >= 0 else 0.0 for quote in legs}
+    return family, tuple(sorted(strikes)), traded
+
+
+_Pair: TypeAlias = tuple[str, dict[int, float], int | None]
+"""Family, quotes bought with their amounts, and the quote sold, if any."""
+
+
+def _pair_of_one_expiry(quotes: QuotedChain, expiry: int) -> _Pair | None:
+    """One option against the forward and cash, or one against another; None if none."""
+    own = quotes.own(expiry)
+    order = own.start + np.argsort(quotes.k[own], kind="stable")
+    k = quotes.k[order]
+    intrinsic = np.maximum(1.0 - k, 0.0)
+    lower = np.fmax(quotes.low[order], -np.inf) + intrinsic
+    upper = np.fmin(quotes.high[order], np.inf) + intrinsic
+    below, above = intrinsic - upper, lower - (np.inf if quotes.signed else 1.0)
+    if max(below.max(), above.max()) > ROUNDING:
+        if below.max() >= above.max():
+            return "bounds", {int(order[below.argmax()]): 1.0}, None
+        return "bounds", {}, int(order[above.argmax()])
+
+    # Sold above the price of the same strike, of a lower one, or of a higher one and
+    # the width; the quotes of one strike follow one another.
+    _, first, strike = np.unique(k, return_index=True, return_inverse=True)
+    crossed = lower - np.minimum.reduceat(upper, first)[strike]
+    if crossed.max() > ROUNDING:
+        place = int(crossed.argmax())
+        bought = int(np.where(strike == strike[place], upper, np.inf).argmin())
+        same = quotes.is_call[order[place]] == quotes.is_call[order[bought]]
+        family = "call_spread" if same else "parity"
+        return family, {int(order[bought]): 1.0}, int(order[place])
+    rising = lower - np.minimum.accumulate(upper)
+    wide = lower + k - np.minimum.accumulate((upper + k)[::-1])[::-1]
+    if max(rising.max(), wide.max()) > ROUNDING:
+        if rising.max() >= wide.max():
+            place = int(rising.argmax())
+            bought = int(upper[: place + 1].argmin())
+        else:
+            place = int(wide.argmax())
+            bought = place + int((upper + k)[place:].argmin())
+        return "call_spread", {int(order[bought]): 1.0}, int(order[place])
+    return None
+
+
+def _wings(quotes: QuotedChain, surface: Surface, sold: int) -> dict[int, float]:
+    """The quotes at the corners around one that is above them, and their amounts."""
+    i, k = quotes.expiry[sold], quotes.k[sold]
+    corners, source = surface.corners[i], surface.source[i]
+    left = max(int(np.searchsorted(corners, k, side="right")) - 1, 0)
+    if corners[left] >= k or left + 1 == len(corners):
+        return {int(source[left]): 1.0}
+    share = float((k - corners[left]) / (corners[left + 1] - corners[left]))
+    return {int(source[left]): 1.0 - share, int(source[left + 1]): share}
+
+
+def legs_of(quotes: QuotedChain, trades: Sequence[Trade]) -> pd.DataFrame:
+    """One row per leg of trades of these quotes; see `QuoteArbitrage.legs`."""
+    parts = []
+    for number, trade in enumerate(trades):
+        rows, first = trade.quotes, trade.expiries[0]
+        kind = np.where(quotes.is_call[rows], "call", "put").astype(object)
+        paid = np.where(trade.quantity > 0.0, quotes.ask[rows], quotes.bid[rows])
+        ends = [trade.forward_quantity, trade.cash_quantity]
+        part = (
+            np.full(len(rows) + 2, number),
+            np.append(quotes.expiry[rows], [first, first]),
+            np.append(quotes.strike[rows], [quotes.forwards[first], np.nan]),
+            np.append(kind, ["forward", "cash"]),
+            np.append(trade.quantity, ends),
+            np.append(paid, [0.0, quotes.discount_factors[first]]),
+        )
+        held = part[4] != 0.0
+        parts.append([column[held] for column in part])
+    if not parts:
+        parts = [[*np.zeros((2, 0), int), *np.zeros((4, 0))]]
+    number, expiry, strike, kind, quantity, price = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
+    return pd.DataFrame(
+        {
+            "trade": number,
+            "expiry": expiry,
+            "strike": strike,
+            "option_type": kind.astype(object),
+            "side": np.where(quantity > 0.0, "buy", "sell"),
+            "quantity": quantity,
+            "price": price,
+            "cash_flow": 0.0 - quantity * price,
+        }
+    )
+
+
+def legs_in_words(legs: pd.DataFrame, expiries: Sequence[str]) -> str:
+    """Legs and what they earn: buy 1 call 90 2019-06-21 AM at 12.1, ... earns 0.3.
+
+    Args:
+        legs: Of one trade, from `legs_of`.
+        expiries: Names of the expiries; empty where there is one that has none.
+    """
+    words = []
+    leg: Any
+    for leg in legs.itertuples():
+        when = f" {expiries[leg.expiry]}" if expiries else ""
+        amount = f"{abs(leg.quantity):.6g}"
+        if leg.option_type == "cash":
+            verb = "lend" if leg.side == "buy" else "borrow"
+            amount = f"{abs(leg.cash_flow):.6g}"
+            words.append(f"{verb} {amount} until{when or ' expiry'}")
+        elif leg.option_type == "forward":
+            words.append(f"{leg.side} {amount} forward{when} at {leg.strike:.10g}")
+        else:
+            words.append(
+                f"{leg.side} {amount} {leg.option_type} {leg.strike:.10g}{when} at "
+                f"{leg.price:.6g}"
+            )
+    return f"{', '.join(words)} earns {legs['cash_flow'].sum():.6g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,10 +375,12 @@ class _Line:
     sums of $D F q$.
 
     Attributes:
-        x: Where it bends, from zero on, times `2**x_bits`.
+        x: Where it bends, from zero on (from the first strike on if the underlying may
+            be negative), times `2**x_bits`.
         y: Its values there, times `2**(x_bits + slope_bits)`.
         tail: Its slope beyond, times `2**slope_bits`.
-        unit: The first forward.
+        unit: The first forward; 1 if the underlying may be negative.
+        head: Likewise its slope before, if there is anything before.
     """
 
     x: list[int]
@@ -220,14 +389,15 @@ class _Line:
     x_bits: int
     slope_bits: int
     unit: float
+    head: int | None = None
 
-    @property
+    @cached_property
     def corners(self) -> np.ndarray:
         """Where it bends, in units of the forward."""
         scale = Fraction(self.unit) * 2**self.x_bits
         return np.array([float(x / scale) for x in self.x])
 
-    @property
+    @cached_property
     def slopes(self) -> np.ndarray:
         """Slopes to the right of each corner, in today's currency per unit forward."""
         steps = zip(
@@ -278,14 +448,12 @@ class _Line:
             if y[b] - y[a] < self.tail * (x[b] - x[a]):
                 break
             kept.pop()
-        return _Line(
-            [x[i] for i in kept],
-            [y[i] for i in kept],
-            self.tail,
-            self.x_bits,
-            self.slope_bits,
-            self.unit,
-        )
+        while len(kept) > 1 and self.head is not None:
+            a, b = kept[0], kept[1]
+            if y[b] - y[a] > self.head * (x[b] - x[a]):
+                break
+            kept.pop(0)
+        return replace(self, x=[x[i] for i in kept], y=[y[i] for i in kept])
 
 
 def _hulls(
@@ -295,23 +463,26 @@ def _hulls(
     quantity: np.ndarray,
     forwards: np.ndarray,
     discounts: np.ndarray,
+    signed: bool,
 ) -> list[_Line]:
     """The hulls $V_i$ of each expiry with options, rounded down."""
-    unit = Fraction(float(forwards[0]))
+    units = np.ones(1) if signed else forwards
+    unit = Fraction(float(units[0]))
     notional = [
         Fraction(float(d)) * Fraction(float(f))
-        for d, f in zip(discounts, forwards, strict=True)
+        for d, f in zip(discounts, units, strict=True)
     ]
     slopes = [
         notional[i] * Fraction(amount)
         for i, amount in zip(place, quantity.tolist(), strict=True)
     ]
     spots = [
-        Fraction(k) * unit / Fraction(float(forwards[i])) if i else Fraction(k)
+        Fraction(k) * unit / Fraction(float(units[i])) if i else Fraction(k)
         for i, k in zip(place, strike.tolist(), strict=True)
     ]
     # What floats can hold is exact: the strikes of the first expiry, and all slopes.
-    exact = [unit, *(k for i, k in zip(place, spots, strict=True) if i == 0)]
+    exact = [unit, Fraction(float(forwards[0]))]
+    exact += [k for i, k in zip(place, spots, strict=True) if i == 0]
     x_bits = max(_bits(exact), _SPOT_BITS - math.frexp(float(unit))[1])
     slope_bits = _bits(slopes)
     amounts = [int(slope * 2**slope_bits) for slope in slopes]
@@ -322,20 +493,25 @@ def _hulls(
     ]
     later = _Line([0], [0], 0, x_bits, slope_bits, float(unit))
     hulls = []
-    for i in reversed(range(len(forwards))):
+    for i in reversed(range(len(units))):
         legs = np.flatnonzero(place == i).tolist()
         later = _payoff(
             [kinks[j] for j in legs],
             [bool(is_call[j]) for j in legs],
             [amounts[j] for j in legs],
             later,
+            signed,
         )
         hulls.append(later)
     return hulls[::-1]
 
 
 def _payoff(
-    kinks: list[int], is_call: list[bool], amounts: list[int], later: _Line
+    kinks: list[int],
+    is_call: list[bool],
+    amounts: list[int],
+    later: _Line,
+    signed: bool,
 ) -> _Line:
     """Hull of the payoff of one expiry's options with what follows."""
     bends: dict[int, int] = {}
@@ -344,95 +520,100 @@ def _payoff(
     puts = [
         (k, a) for k, a, call in zip(kinks, amounts, is_call, strict=True) if not call
     ]
-    x, y = [0], [sum(k * a for k, a in puts)]
-    slope = -sum(a for _, a in puts)
+    start = min(kinks) if signed else 0
+    x, y = [start], [sum((k - start) * a for k, a in puts)]
+    head = slope = -sum(a for _, a in puts)
     for kink in sorted(bends):
         y.append(y[-1] + slope * (kink - x[-1]))
         x.append(kink)
         slope += bends[kink]
-    payoff = _Line(x, y, slope, later.x_bits, later.slope_bits, later.unit)
+    payoff = replace(later, x=x, y=y, tail=slope)
+    if signed:
+        return replace(payoff, head=head).hull()
     return payoff.plus(later).hull()
 
 
 @dataclass(frozen=True, eq=False)
 class _FirstLine:
-    """The hull of the first expiry as fractions, to which forwards and cash are added.
+    """The hull of the first expiry, to which forwards and cash are added."""
 
-    Spots are in currency units of the first expiry, values in today's currency times
-    `forward`.
-    """
-
-    points: list[tuple[Fraction, Fraction]]
-    tail: Fraction
+    hull: _Line
     forward: Fraction
     discount: Fraction
 
+    @property
+    def at(self) -> int:
+        """The forward among the spots of the hull."""
+        return int(self.forward * 2**self.hull.x_bits)
+
+    @property
+    def notional(self) -> Fraction:
+        """Slope of one forward."""
+        return self.discount * Fraction(self.hull.unit)
+
+    def slope_of(self, bought: float) -> Fraction:
+        """Slope of forwards, in the unit of the hull's."""
+        return self.notional * Fraction(bought) * 2**self.hull.slope_bits
+
+    def is_bounded(self, bought: float) -> bool:
+        """Whether with forwards it falls without limit on neither side."""
+        head, tail, slope = self.hull.head, self.hull.tail, self.slope_of(bought)
+        return tail + slope >= 0 and (head is None or head + slope <= 0)
+
     def least(self, bought: float) -> Fraction | None:
-        """Least value with forwards; None if it has no bound."""
-        slope = self.discount * self.forward * Fraction(bought)
-        if self.tail + slope < 0:
+        """Least value with forwards, in today's currency; None if it has no bound."""
+        if not self.is_bounded(bought):
             return None
-        return min(y + slope * (x - self.forward) for x, y in self.points)
+        hull, slope, at = self.hull, self.slope_of(bought), self.at
+        unit, rise = slope.denominator, slope.numerator
+        value = min(
+            y * unit + rise * (x - at) for x, y in zip(hull.x, hull.y, strict=True)
+        )
+        value = Fraction(value, unit << hull.x_bits + hull.slope_bits)
+        return value / Fraction(hull.unit)
 
     def worst(self, bought: float, cash: float) -> Fraction:
         """Least value with forwards and cash, in today's currency."""
         least = self.least(bought)
         if least is None:  # the forwards are chosen so that it is not
             raise ArithmeticError(f"{bought} forwards do not bound the loss")
-        return least / self.forward + self.discount * Fraction(cash)
+        return least + self.discount * Fraction(cash)
 
     def cheapest(self, step: float, largest: float) -> tuple[float, float]:
         """Forwards and cash that cost least; round numbers where these cost no more."""
-        notional = self.discount * self.forward
-        slope = self._slope()
-        exact = float(-slope / notional)
-        while self.tail + notional * Fraction(exact) < 0:
+        exact = float(-self._slope() / self.notional)
+        while self.hull.tail + self.slope_of(exact) < 0:
             exact = math.nextafter(exact, math.inf)
-        best = self.least(exact)
-        idle = Fraction(_IDLE * largest) * notional * self.forward
-        bought = exact
-        for candidate in (0.0, step * round(exact / step)):
-            value = self.least(candidate)
-            if value is not None and best is not None and value >= best - idle:
-                bought = candidate
-                break
-        value = self.least(bought)
+        bought, value = exact, self.least(exact)
         if value is None:
             raise ArithmeticError("a payoff without a bound")
+        idle = Fraction(_IDLE * largest) * self.notional
+        for candidate in (0.0, step * round(exact / step)):
+            other = self.least(candidate)
+            if other is not None and other >= value - idle:
+                bought, value = candidate, other
+                break
         if 0 <= value <= idle:
             return bought + 0.0, 0.0
-        cash = float(-value / notional)
-        if notional * Fraction(cash) < -value:
+        cash = float(-value / self.discount)
+        if self.discount * Fraction(cash) < -value:
             cash = math.nextafter(cash, math.inf)
         return bought + 0.0, cash
 
     def _slope(self) -> Fraction:
         """Of the line that supports it at the forward, the nearest to level."""
+        hull = self.hull
+        ends = [hull.tail] if hull.head is None else [hull.head, hull.tail]
+        steps = list(pairwise(zip(hull.x, hull.y, strict=True)))
         slopes = [
-            (after[1] - before[1]) / (after[0] - before[0])
-            for before, after in zip(self.points, self.points[1:], strict=False)
+            *(Fraction(end) for end in ends[:-1]),
+            *(Fraction(y1 - y0, x1 - x0) for (x0, y0), (x1, y1) in steps),
+            Fraction(hull.tail),
         ]
-        slopes.append(self.tail)
-        spots = [x for x, _ in self.points]
-        before = slopes[max(sum(x < self.forward for x in spots) - 1, 0)]
-        after = slopes[sum(x <= self.forward for x in spots) - 1]
-        return min(max(Fraction(0), before), after)
-
-
-def _first_line(hull: _Line, forward: float, discount: float) -> _FirstLine:
-    """The hull of the first expiry, in fractions."""
-    return _FirstLine(
-        [
-            (
-                Fraction(x, 2**hull.x_bits),
-                Fraction(y, 2 ** (hull.x_bits + hull.slope_bits)),
-            )
-            for x, y in zip(hull.x, hull.y, strict=True)
-        ],
-        Fraction(hull.tail, 2**hull.slope_bits),
-        Fraction(float(forward)),
-        Fraction(float(discount)),
-    )
+        inside = len(ends) - 2  # of slopes before that of the first corner
+        before = slopes[max(bisect_left(hull.x, self.at) + inside, 0)]
+        after = slopes[bisect_right(hull.x, self.at) + inside]
+        return min(max(Fraction(0), before), after) / 2**hull.slope_bits
 
 
 def _bits(values: Sequence[Fraction]) -> int:

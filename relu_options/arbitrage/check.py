@@ -11,14 +11,10 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import pandas as pd
 
-from relu_options.arbitrage.chain_quotes import (
-    ChainArbitrage,
-    half_spreads,
-    least_chain_excess,
-)
-from relu_options.arbitrage.chain_trade import ChainTrade
-from relu_options.arbitrage.quotes import ROUNDING
-from relu_options.arbitrage.unknown_forward import forward_range, imply_forward
+from relu_options.arbitrage.excess import QuoteArbitrage, least_chain_excess
+from relu_options.arbitrage.implied_forward import forward_range, imply_forward
+from relu_options.arbitrage.quotes import ROUNDING, SHOWN, half_spreads
+from relu_options.arbitrage.trade import Trade
 from relu_options.errors import QuoteError
 from relu_options.market_data import (
     ExpiryQuotes,
@@ -32,8 +28,6 @@ from relu_options.market_data.clocks import expiry_label
 
 Forwards = Literal["given", "free"]
 Unit = Literal["currency", "half_spread"]
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +61,7 @@ class QuoteCheck:
         (False, True, True)
     """
 
-    arbitrage: ChainArbitrage = field(repr=False)
+    arbitrage: QuoteArbitrage = field(repr=False)
     slices: pd.DataFrame = field(repr=False)
     labels: pd.Index = field(repr=False)
     unit: Unit
@@ -124,7 +118,7 @@ class QuoteCheck:
         )
 
     @cached_property
-    def conflicts(self) -> pd.DataFrame:
+    def outside(self) -> pd.DataFrame:
         """The quotes that the nearest surface is outside of, the worst first.
 
         Columns are `expiry`, `settlement`, `label` (in the user's index), `strike`,
@@ -164,7 +158,7 @@ class QuoteCheck:
     def trade(self) -> pd.DataFrame:
         """The portfolio of quotes that earns the excess today and cannot lose.
 
-        Its quantities are the dual variables of the programme; none exceeds the weight
+        Its quantities are the dual variables of the program; none exceeds the weight
         of its quote (1, or one over the half-spread), and no portfolio within these
         limits earns more. Legs with one number in `trade` cannot lose by themselves:
         what they pay, with forwards entered at their expiries as `arbitrage.trades[...]
@@ -231,27 +225,7 @@ class QuoteCheck:
 
     def describe(self) -> str:
         """What is wrong with the quotes, in one sentence that names the trade."""
-        found = self.arbitrage
-        count = f"{len(found.excess):,} quotes of {len(self.slices)} expiries"
-        if self.is_arbitrage_free:
-            return (
-                "no static arbitrage: a surface passes inside the bid and ask of all "
-                f"{count}"
-            )
-        legs = self.simplest_trade()
-        conflicts = self.conflicts
-        shown = ", ".join(
-            f"{_expiry_of(row)} {row.option_type} {row.strike:.10g} ({row.excess:.3g})"
-            for row in conflicts.head(_SHOWN).itertuples()
-        )
-        more = ", ..." if len(conflicts) > _SHOWN else ""
-        return (
-            f"static arbitrage in {count}: {found.family}: "
-            f"{', '.join(_leg_in_words(leg) for leg in legs.itertuples())} earns "
-            f"{legs['cash_flow'].sum():.6g} today and cannot lose; the nearest surface "
-            f"is outside {len(conflicts):,} of them: {shown}{more}; drop or widen "
-            "these quotes, or use `repair_quotes`"
-        )
+        return self.arbitrage.describe(self._names)
 
     def __repr__(self) -> str:
         found = self.arbitrage
@@ -263,23 +237,24 @@ class QuoteCheck:
             f"{found.total_excess:.6g} {unit})"
         ]
         if not self.is_arbitrage_free:
-            legs = self.simplest_trade()
-            words = [_leg_in_words(leg) for leg in legs.itertuples()]
-            lines.append(
-                f"  {found.family}: {', '.join(words)} earns "
-                f"{legs['cash_flow'].sum():.6g} and cannot lose"
-            )
-            table = self.slices[self.slices["outside"] > 0]
-            table = table.nlargest(_SHOWN, "excess")
-            for key, row in zip(table.index, table.itertuples(), strict=True):
-                lines.append(
-                    f"  {expiry_label(*key)}: outside {row.outside} of {row.quotes}, "
-                    f"by {row.excess:.6g}"
-                )
+            words = found.simplest_in_words(self._names)
+            lines.append(f"  {found.family}: {words} and cannot lose")
+            table = self.slices.assign(name=self._names)
+            table = table[table["outside"] > 0].nlargest(SHOWN, "excess")
+            lines += [
+                f"  {row.name}: outside {row.outside} of {row.quotes}, "
+                f"by {row.excess:.6g}"
+                for row in table.itertuples(index=False)
+            ]
         lines += [f"  skipped {name}: {why}" for name, why in self.skipped.items()]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
-    def _legs(self, trades: tuple[ChainTrade, ...]) -> pd.DataFrame:
+    @property
+    def _names(self) -> list[str]:
+        """Of the expiries, in words."""
+        return [expiry_label(*key) for key in self.slices.index]
+
+    def _legs(self, trades: tuple[Trade, ...]) -> pd.DataFrame:
         """Legs of trades, with their numbers and dates."""
         legs = self.arbitrage.legs(*trades)
         keys = self.slices.index[legs["expiry"].to_numpy()]
@@ -304,7 +279,7 @@ def check_quotes(
     that expiries are compared at equal strikes over forwards. The answer is proved from
     both sides, up to `arbitrage.gap`: by the surface, and by a trade that earns as much
     as the surface is outside and that cannot lose. See
-    `relu_options.arbitrage.chain_quotes` for the programme.
+    `relu_options.arbitrage.excess` for the program.
 
     Args:
         quotes: A chain; what `read_chain` reads; or prepared quotes of several
@@ -332,7 +307,7 @@ def check_quotes(
             of an expiry have no spreads.
         ValueError: If an option is unknown, or quotes are already prepared and forwards
             are to be free.
-        FitError: If HiGHS does not solve a programme.
+        FitError: If HiGHS does not solve a program.
 
     Examples:
         A call is worth less in the second month than in the first.
@@ -382,10 +357,11 @@ def check_quotes(
     )
     if implied is not None:
         table["own_excess"] = implied
+    labels = [one.labels for one in read.slices]
     return QuoteCheck(
         arbitrage=found,
         slices=table,
-        labels=_joined([one.labels for one in read.slices]),
+        labels=labels[0].append(labels[1:]),
         unit=unit,
         skipped=read.skipped,
         notes=read.notes,
@@ -408,8 +384,8 @@ def repair_quotes(
     $$ \sum_i \frac{|p_i - \text{mid}_i|}{\text{half-spread}_i}. $$
 
     Where only mids are known, distances count in currency. The prices are free of
-    arbitrage whatever the programmes' tolerances: they are read off the surface that is
-    the highest below them, `relu_options.arbitrage.chain_quotes` says how.
+    arbitrage whatever the programs' tolerances: they are read off the surface that is
+    the highest below them, `relu_options.arbitrage.excess` says how.
 
     Args:
         quotes: As for `check_quotes`, like all the others.
@@ -426,7 +402,7 @@ def repair_quotes(
     Raises:
         QuoteError: If no slice can be prepared.
         ValueError: As `check_quotes`.
-        FitError: If HiGHS does not solve a programme.
+        FitError: If HiGHS does not solve a program.
 
     Examples:
         The butterfly at 90, 100 and 110 costs 12.1 - 2 * 8.0 + 3.6 at the mids, which
@@ -464,7 +440,7 @@ def repair_quotes(
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
-    """Quotes of one expiry and settlement, as they enter the programmes.
+    """Quotes of one expiry and settlement, as they enter the programs.
 
     Attributes:
         key: Expiry and settlement; where there is no date, the years to expiry.
@@ -609,8 +585,8 @@ def _notes(
     notes = []
     if dropped:
         total = sum(n for _, n in dropped)
-        shown = ", ".join(f"{n:,} {RULES[rule]}" for rule, n in dropped[:_SHOWN])
-        more = ", ..." if len(dropped) > _SHOWN else ""
+        shown = ", ".join(f"{n:,} {RULES[rule]}" for rule, n in dropped[:SHOWN])
+        more = ", ..." if len(dropped) > SHOWN else ""
         notes.append(f"{total:,} rows were dropped before: {shown}{more}")
     if any(one.american for one, _ in prepared):
         notes.append(
@@ -670,27 +646,3 @@ def _imply_forwards(
         slices.append(replace(one, arguments=one.arguments | terms))
         left.append(implied.total_excess)
     return replace(read, slices=slices), left
-
-
-def _joined(indices: list[pd.Index]) -> pd.Index:
-    """Indices one after the other."""
-    return indices[0].append(indices[1:])
-
-
-def _expiry_of(row: Any) -> str:
-    """The expiry of a row as text."""
-    return expiry_label(row.expiry, row.settlement)
-
-
-def _leg_in_words(leg: Any) -> str:
-    """One row of a trade: buy 1 call 90 2019-06-21 AM at 12.1."""
-    amount, when = f"{abs(leg.quantity):.6g}", _expiry_of(leg)
-    if leg.option_type == "cash":
-        verb = "lend" if leg.side == "buy" else "borrow"
-        return f"{verb} {abs(leg.cash_flow):.6g} until {when}"
-    if leg.option_type == "forward":
-        return f"{leg.side} {amount} forward {when} at {leg.strike:.10g}"
-    return (
-        f"{leg.side} {amount} {leg.option_type} {leg.strike:.10g} {when} "
-        f"at {leg.price:.6g}"
-    )
