@@ -54,25 +54,51 @@ from relu_options.dupire import (
 from relu_options.errors import FitError, QuoteError
 from relu_options.fitting.compiled import one_thread
 from relu_options.fitting.curve import expiry_labels, shared_quote_time
+from relu_options.fitting.kernels import LEAST_VEGA
 from relu_options.fitting.surface import prepared_expiries
 from relu_options.formulas import black_scholes
 from relu_options.formulas.elementwise import Numeric, restorer
 from relu_options.market_data import ExpiryQuotes, Quotes, Reading
 from relu_options.surfaces import PriceSurface, SurfaceFit
 
-REACH = 6.0  # kinks reach this many at-the-money total volatilities from the forward
-BEYOND = 2.0  # and this many of the outermost quote's beyond that quote
-CROWDED = 0.2  # of their distance: how near two kinks may be moved to each other
-VOLATILITY_UNIT = 1e-4  # tolerance of a mid, as an annual volatility
-LEAST_VEGA = 1e-6
-LEAST_VARIANCE = 0.1  # of the mean total variance per year: of a first guess
-BOUNDS = 1e-5, 1e3  # of local volatilities
-LARGEST_STEP = 1.0  # of a logarithm
-OPTIMALITY = 1e-5  # at which to stop
-NEARLY = 1e-2  # optimality from which on to stop when steps gain little
-SLOW = 1e-4  # relative decrease of the objective in a step that is little
-ACCEPTABLE = 0.1
-SMOOTHING_OF_MIDS, SMOOTHING_OF_SPREADS = 1e-4, 0.1
+
+@dataclass(frozen=True)
+class Descent:
+    """How the local volatilities are found, from a first guess to the last step.
+
+    Attributes:
+        reach: Kinks reach this many at-the-money total volatilities from the forward.
+        beyond: And this many of the outermost quote's beyond that quote.
+        crowded: Of their distance: how near two kinks may be moved to each other.
+        volatility_unit: Tolerance of a mid, as an annual volatility: a basis point.
+        least_variance: Of the mean total variance per year, in a first guess: quotes
+            may rise too little from one expiry to the next.
+        bounds: Of local volatilities, at which steps end.
+        largest_step: Of a logarithm: none changes by more than a factor of e at once.
+        optimality: At which to stop.
+        nearly: Optimality from which on to stop when steps gain little.
+        slow: Relative decrease of the objective in a step that is little.
+        acceptable: Optimality beyond which the fit is none.
+        smoothing_of_mids: Where there are no spreads.
+        smoothing_of_spreads: Where there are.
+    """
+
+    reach: float = 6.0
+    beyond: float = 2.0
+    crowded: float = 0.2
+    volatility_unit: float = 1e-4
+    least_variance: float = 0.1
+    bounds: tuple[float, float] = (1e-5, 1e3)
+    largest_step: float = 1.0
+    optimality: float = 1e-5
+    nearly: float = 1e-2
+    slow: float = 1e-4
+    acceptable: float = 0.1
+    smoothing_of_mids: float = 1e-4
+    smoothing_of_spreads: float = 0.1
+
+
+DESCENT = Descent()
 SIZES = (4, 8, 12, 16, 24, 32, 40, 48, 64, 96, 128, 256, 512, 1024, 2048)  # padded
 
 
@@ -238,10 +264,11 @@ def fit_local_volatility(
     for quoted, optimality, taken in zip(
         prepared, solution.optimality, solution.steps, strict=True
     ):
-        if not optimality <= ACCEPTABLE:
+        if not optimality <= DESCENT.acceptable:
             raise FitError(
                 f"{quoted}: optimality {optimality:.1e} after {taken} steps, above the "
-                f"tolerance of {ACCEPTABLE:.0e}; raise `smoothing` or `max_steps`"
+                f"tolerance of {DESCENT.acceptable:.0e}; raise `smoothing` or "
+                "`max_steps`"
             )
     return LocalVolatilityFit(
         surface=_surface(prepared, left_out, spot, placed, solution, smooth),
@@ -267,7 +294,9 @@ def _smoothing(asked: float | str, prepared: list[ExpiryQuotes]) -> np.ndarray:
     """`lambda` of each expiry."""
     if asked == "auto":
         spreads = [one.has_spreads for one in prepared]
-        return np.where(spreads, SMOOTHING_OF_SPREADS, SMOOTHING_OF_MIDS)
+        return np.where(
+            spreads, DESCENT.smoothing_of_spreads, DESCENT.smoothing_of_mids
+        )
     if isinstance(asked, str) or not 0.0 <= asked < np.inf:
         raise ValueError(f"smoothing must be 'auto' or >= 0, not {asked!r}")
     return np.full(len(prepared), float(asked))
@@ -333,8 +362,9 @@ class _Smile:
     def reach(self) -> tuple[float, float]:
         """How far kinks should reach, in log-moneyness."""
         first, last = self.x[0], self.x[-1]
-        low = min(first - BEYOND * self(first), -REACH * self.at_the_money)
-        high = max(last + BEYOND * self(last), REACH * self.at_the_money)
+        reach = DESCENT.reach * self.at_the_money
+        low = min(first - DESCENT.beyond * self(first), -reach)
+        high = max(last + DESCENT.beyond * self(last), reach)
         return float(low), float(high)
 
 
@@ -354,7 +384,7 @@ def _kinks(smiles: list[_Smile], n: int) -> np.ndarray:
         place = int(nearest[at])
         if place in fixed:
             continue
-        room = CROWDED * np.diff(grid[place - 1 : place + 2])
+        room = DESCENT.crowded * np.diff(grid[place - 1 : place + 2])
         gaps = wanted[at] - moved[place - 1], moved[place + 1] - wanted[at]
         if gaps[0] >= room[0] and gaps[1] >= room[1]:
             moved[place] = wanted[at]
@@ -475,7 +505,7 @@ def _tolerance(quotes: ExpiryQuotes, smile: _Smile) -> np.ndarray:
     deviation = smile.x / total - 0.5 * total
     vega = np.exp(-0.5 * deviation**2) / np.sqrt(2.0 * np.pi)
     vega = np.where(vega > LEAST_VEGA, vega, LEAST_VEGA)
-    least = VOLATILITY_UNIT * np.sqrt(quotes.time_to_expiry) * vega
+    least = DESCENT.volatility_unit * np.sqrt(quotes.time_to_expiry) * vega
     if not quotes.has_spreads:
         return least
     half = 0.5 * (quotes.ask - quotes.bid)[smile.order]
@@ -491,7 +521,7 @@ def _guess(
 ) -> np.ndarray:
     """Logarithm of the forward volatility at fixed moneyness."""
     variance, years = smile(x) ** 2, time
-    least = LEAST_VARIANCE * variance / time
+    least = DESCENT.least_variance * variance / time
     if before is not None:
         variance = variance - before[1](x) ** 2
         years = time - before[0]
@@ -610,7 +640,7 @@ def _levenberg_marquardt(
     residuals: Callable, start: jax.Array, max_steps: jax.Array
 ) -> tuple[jax.Array, _Model, jax.Array]:
     """Minimise half of the sum of squares: where, the model there, number of steps."""
-    low, high = np.log(BOUNDS)
+    low, high = np.log(DESCENT.bounds)
 
     def valued(theta):
         value, weights = residuals(theta)
@@ -631,8 +661,8 @@ def _levenberg_marquardt(
 
     def unfinished(state):
         _, model, damping, decrease, steps = state
-        far = (model.optimality > NEARLY) | (decrease > SLOW)
-        moving = (model.optimality > OPTIMALITY) & far & (damping < 1e12)
+        far = (model.optimality > DESCENT.nearly) | (decrease > DESCENT.slow)
+        moving = (model.optimality > DESCENT.optimality) & far & (damping < 1e12)
         return moving & (steps <= max_steps)
 
     def improve(state):
@@ -641,8 +671,8 @@ def _levenberg_marquardt(
         ridge = damping * scale + jnp.where(scale > 0.0, 0.0, 1.0)
         factor = jax.scipy.linalg.cho_factor(model.square + jnp.diag(ridge))
         step = -jax.scipy.linalg.cho_solve(factor, model.gradient)
-        longest = jnp.maximum(jnp.max(jnp.abs(step)), LARGEST_STEP)
-        trial = jnp.clip(theta + step * LARGEST_STEP / longest, low, high)
+        longest = jnp.maximum(jnp.max(jnp.abs(step)), DESCENT.largest_step)
+        trial = jnp.clip(theta + step * DESCENT.largest_step / longest, low, high)
         value, _ = residuals(trial)
         gained = 1.0 - 0.5 * value @ value / model.objective
         better = gained > 0.0

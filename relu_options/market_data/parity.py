@@ -43,19 +43,44 @@ class RatePrior:
 
 ASSUMED = RatePrior()
 
-_REJECTION = 4.685  # Tukey's constant: 95 % efficient on normal errors
-_MAD_TO_DEVIATION = 1.4826
-_LEAST_DEVIATION = 0.1  # no mid is known better than to a tenth of its half-spread
-_SHARED_SKEW = 0.05  # of the half-spread, by which all mids on a side may be off
-_MAX_STEPS = 50
-_SCALE_STEPS = 3  # after which the deviation stays, so that the rest converges
-_LEAST_PAIRS_FOR_SLOPE = 4
-NOTED_SHRINKAGE = 0.1
-"""Share of a discount factor that rests on a prior, above which a report says so."""
 
-_WORST_SCATTER = 0.02  # of the forward: beyond it, the pairs are not of one market
-_WORST_DISCOUNT_ERROR = 0.02
-_DISCOUNT_RANGE = 0.2, 1.2
+@dataclass(frozen=True)
+class Agreement:
+    """How pairs agree on a line, and when they agree on none.
+
+    Attributes:
+        rejection: Deviations from which a pair has no weight: Tukey's constant, 95 %
+            efficient on normal errors.
+        mad_to_deviation: Of normal errors, the deviation over the median of their
+            absolute values.
+        least_deviation: No mid is known better than to a tenth of its half-spread.
+        shared_skew: Of the half-spread, by which all mids on a side may be off.
+        max_steps: Of reweighting, if the line does not stay before.
+        scale_steps: After which the deviation stays, so that the rest converges.
+        least_pairs_for_slope: Of fewer, one wrong quote decides the median slope.
+        noted_shrinkage: Share of a discount factor that rests on a prior, above which a
+            report says so.
+        worst_scatter: Of the forward: beyond it, the pairs are not of one market.
+        worst_discount_error: Standard error beyond which strikes do not tell a discount
+            factor.
+        discount_range: Of a market's discount factors: 5 % over 32 years, -4 % over
+            4.5.
+    """
+
+    rejection: float = 4.685
+    mad_to_deviation: float = 1.4826
+    least_deviation: float = 0.1
+    shared_skew: float = 0.05
+    max_steps: int = 50
+    scale_steps: int = 3
+    least_pairs_for_slope: int = 4
+    noted_shrinkage: float = 0.1
+    worst_scatter: float = 0.02
+    worst_discount_error: float = 0.02
+    discount_range: tuple[float, float] = (0.2, 1.2)
+
+
+AGREEMENT = Agreement()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +127,7 @@ class ParityEstimate:
     @property
     def tells_discount_factor(self) -> bool:
         """Whether the pairs, rather than an assumption, tell it."""
-        return self.assumed <= NOTED_SHRINKAGE
+        return self.assumed <= AGREEMENT.noted_shrinkage
 
     def rate(self, time_to_expiry: float) -> float:
         """Continuous rate per year that gives the discount factor over that time."""
@@ -218,7 +243,7 @@ def forward_from_parity(
         if forward is None or pairs < 2:
             raise
         raise _against_given(forward, k, y, s, guess) from error
-    if time_to_expiry is None and discount_error > _WORST_DISCOUNT_ERROR:
+    if time_to_expiry is None and discount_error > AGREEMENT.worst_discount_error:
         raise QuoteError(
             f"{pairs} pairs between strikes {k[0]:.10g} and {k[-1]:.10g} do not tell "
             f"the discount factor ({line.slope:.4f} ± {discount_error:.4f}); pass "
@@ -316,21 +341,21 @@ def _robust_line(
     known_zero, known_slope = zero is not None, slope is not None
     # Where to start: a line that a few bad points cannot move.
     if slope is None:
-        enough = len(k) >= _LEAST_PAIRS_FOR_SLOPE
+        enough = len(k) >= AGREEMENT.least_pairs_for_slope
         slope = _median_slope(k, y, s) if enough else guessed_slope
     origin = _weighted_median(k + y / slope, 1.0 / s) if zero is None else zero
     # The line is y = height - slope * x, with x counted from a strike near its zero.
     x, height = k - origin, 0.0
     reach = float(np.abs(x).max())
     # Few points agree by chance, so their scatter alone would flatter them.
-    floor = deviation = max(_LEAST_DEVIATION, 1.0 / max(len(k) - 1, 1))
+    floor = deviation = max(AGREEMENT.least_deviation, 1.0 / max(len(k) - 1, 1))
     weights, mean, information = s, 0.0, 0.0
-    for step in range(_MAX_STEPS):
+    for step in range(AGREEMENT.max_steps):
         scaled = np.abs(y - height + slope * x) / s
-        if step < _SCALE_STEPS:
+        if step < AGREEMENT.scale_steps:
             median = _weighted_median(scaled, 1.0 / s)
-            deviation = max(_MAD_TO_DEVIATION * median, floor)
-        bounded = np.minimum(scaled / (_REJECTION * deviation), 1.0)
+            deviation = max(AGREEMENT.mad_to_deviation * median, floor)
+        bounded = np.minimum(scaled / (AGREEMENT.rejection * deviation), 1.0)
         weights = ((1.0 - bounded * bounded) / (deviation * s)) ** 2
         total = weights.sum()
         if not known_zero:
@@ -349,7 +374,7 @@ def _robust_line(
     if known_slope:
         variance = 0.0
     elif information > 0.0:
-        skew = _SHARED_SKEW * float(np.abs(weights * (x - mean)) @ s)
+        skew = AGREEMENT.shared_skew * float(np.abs(weights * (x - mean)) @ s)
         variance = 1.0 / information + (skew / information) ** 2
     return _Line(
         slope=float(slope),
@@ -369,7 +394,7 @@ def _check_line(
     It may have a forward of zero or below, where strikes are, or where enough points
     tell the slope too: then all puts are worth more than their strikes.
     """
-    low, high = _DISCOUNT_RANGE
+    low, high = AGREEMENT.discount_range
     if not low <= line.slope <= high:
         raise QuoteError(
             f"call minus put falls by {line.slope:.6g} per unit of strike over "
@@ -379,9 +404,15 @@ def _check_line(
         )
     scatter = _weighted_median(np.abs(residuals), 1.0 / s)
     positive = line.zero > 0.0 and k[0] > 0.0
-    sensible = k[0] <= 0.0 or line.zero > 0.0 or len(k) >= _LEAST_PAIRS_FOR_SLOPE
+    sensible = (
+        k[0] <= 0.0 or line.zero > 0.0 or len(k) >= AGREEMENT.least_pairs_for_slope
+    )
     unit = line.zero if positive else max(abs(line.zero), k[-1] - k[0])
-    if not (np.isfinite(line.zero) and sensible and scatter <= _WORST_SCATTER * unit):
+    if not (
+        np.isfinite(line.zero)
+        and sensible
+        and scatter <= AGREEMENT.worst_scatter * unit
+    ):
         raise QuoteError(
             f"calls and puts agree on no forward: {len(s)} pairs give forward "
             f"{line.zero:.6g} and discount factor {line.slope:.6g}, with a median "
@@ -395,7 +426,7 @@ def _notes(
 ) -> tuple[str, ...]:
     """What a reader of a report should know."""
     notes = []
-    if shrinkage > NOTED_SHRINKAGE:
+    if shrinkage > AGREEMENT.noted_shrinkage:
         notes.append(
             "the pairs hardly tell the discount factor: it rests by "
             f"{shrinkage:.0%} on {prior}; pass `discount_factor=` if you know it"
@@ -429,7 +460,9 @@ def _median_slope(k: np.ndarray, y: np.ndarray, s: np.ndarray) -> float:
     run = k[half:] - k[: len(k) - half]
     fall = y[: len(k) - half] - y[half:]
     weights = run / (s[half:] + s[: len(k) - half])
-    return float(np.clip(_weighted_median(fall / run, weights), *_DISCOUNT_RANGE))
+    return float(
+        np.clip(_weighted_median(fall / run, weights), *AGREEMENT.discount_range)
+    )
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

@@ -21,20 +21,50 @@ from relu_options.market_data.parity import (
 ByExpiry: TypeAlias = float | Mapping | pd.Series
 """One number, or one for each expiry: keys are dates, with AM or PM, or years."""
 
-_MOST_STATED = 1.0  # per year: a rate or yield beyond it is in per cent
-_HIGH_RATE = 0.2  # per year: a rate implied beyond it is said
-_LONGEST = 50.0  # years: a longer time to expiry is one in days
-_HIGHEST_RATE, _LOWEST_RATE = 0.5, -0.1  # per year, that a discount factor may imply
-_RATE_SLACK = 0.01
-_MOST_AT_ODDS = 5.0  # times what the dates say, for a time to expiry given
-_EXPIRY_AT_ODDS = 2.0  # times what quotes say of the time to an expiry given
-_DAYS_AT_ODDS = 5.0 / 365.0  # by which they may always differ
-_NEAR_DEVIATIONS = 0.25  # from the money: American pairs that tell the forward
-_LEAST_NEAR_PAIRS = 4
-_STRADDLE = 0.8  # of a deviation: what a straddle at the money costs
-_RATE_SPAN = 0.5  # of log time: slices so far apart share their rate
-_RATE_ERROR = 0.001  # per year: no rate of another expiry is known better
-_SAME_TIME = 1e-6  # years: half a minute
+
+@dataclass(frozen=True)
+class Plausible:
+    """What is believed of terms that are given, implied, or shared between slices.
+
+    Attributes:
+        most_stated: Per year: a rate or yield beyond it is in per cent.
+        high_rate: Per year: a rate implied beyond it is said.
+        longest: Years: a longer time to expiry is one in days.
+        highest_rate: Per year, that a discount factor may imply.
+        lowest_rate: Likewise.
+        slack: Of the logarithm of a discount factor: over a few days the rounding of
+            prices implies any rate.
+        most_at_odds: Times what the dates say, for a time to expiry given.
+        expiry_at_odds: Times what quotes say of the time to an expiry given.
+        days_at_odds: Years by which they may always differ.
+        near_deviations: From the money: American pairs that tell the forward, neither
+            option being worth exercising.
+        least_near_pairs: How many pairs are near, however far they are.
+        straddle: Of a deviation, what a straddle at the money costs: the mean distance
+            of a normal law from its mean.
+        rate_span: Of log time: slices so far apart share their rate.
+        rate_error: Per year: no rate of another expiry is known better.
+        same_time: Years, half a minute: times so near are one.
+    """
+
+    most_stated: float = 1.0
+    high_rate: float = 0.2
+    longest: float = 50.0
+    highest_rate: float = 0.5
+    lowest_rate: float = -0.1
+    slack: float = 0.01
+    most_at_odds: float = 5.0
+    expiry_at_odds: float = 2.0
+    days_at_odds: float = 5.0 / 365.0
+    near_deviations: float = 0.25
+    least_near_pairs: int = 4
+    straddle: float = 0.8
+    rate_span: float = 0.5
+    rate_error: float = 0.001
+    same_time: float = 1e-6
+
+
+PLAUSIBLE = Plausible()
 _YIELDS = ("rate", "dividend_yield")
 _OUT_OF_THE_MONEY = "American options: fitted from out-of-the-money quotes"
 
@@ -76,7 +106,7 @@ class MarketTerms:
             )
         for name, value in self._numbers.items():
             for number in _stated(name, value):
-                if name in _YIELDS and not abs(number) <= _MOST_STATED:
+                if name in _YIELDS and not abs(number) <= PLAUSIBLE.most_stated:
                     raise ValueError(
                         f"`{name}` of {number:.6g} is {number:.0%} a year; it is "
                         "continuous, per year, and 5 % is 0.05"
@@ -177,7 +207,7 @@ def _by_row(name: str, value: ByExpiry, rows: pd.DataFrame) -> np.ndarray:
         expiry, settlement = key if isinstance(key, tuple) else (key, None)
         if isinstance(expiry, float):
             years = rows.get("time_to_expiry", pd.Series(np.nan, index=rows.index))
-            here = ((years - expiry).abs() < _SAME_TIME).to_numpy()
+            here = ((years - expiry).abs() < PLAUSIBLE.same_time).to_numpy()
         else:
             here = (rows["expiry"] == as_date(expiry)).to_numpy()
         if settlement is not None:
@@ -213,7 +243,8 @@ def at_odds(told: float, given: float) -> bool:
         (True, False)
     """
     ratio = max(told / given, given / told) if told > 0.0 else np.inf
-    return ratio > _EXPIRY_AT_ODDS and abs(told - given) > _DAYS_AT_ODDS
+    apart = abs(told - given)
+    return ratio > PLAUSIBLE.expiry_at_odds and apart > PLAUSIBLE.days_at_odds
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,12 +277,12 @@ class RateCurve:
         if not len(self.times):
             return ASSUMED
         at = np.clip(time_to_expiry, self.times.min(), self.times.max())
-        away = np.log(self.times / at) / _RATE_SPAN
+        away = np.log(self.times / at) / PLAUSIBLE.rate_span
         weights = np.exp(-0.5 * away**2) / np.square(np.maximum(self.errors, 1e-5))
         total = weights.sum()
         rate = float(weights @ self.rates / total)
         scatter = weights @ np.square(self.rates - rate) / total
-        deviation = float(np.sqrt(scatter + 1.0 / total + _RATE_ERROR**2))
+        deviation = float(np.sqrt(scatter + 1.0 / total + PLAUSIBLE.rate_error**2))
         return RatePrior(rate, deviation, len(self.times))
 
 
@@ -326,12 +357,13 @@ class SliceTerms:
     def _check(self, dated: float) -> None:
         """Raise `ValueError` where a number cannot be what it is called."""
         years, discount = self.time_to_expiry, self.discount_factor
-        if years > _LONGEST:
+        if years > PLAUSIBLE.longest:
             raise ValueError(
                 f"`time_to_expiry` of {years:.6g} years: it is in years, so "
                 f"{years:.6g} days are {years / 365.0:.4g}"
             )
-        if dated > 0.0 and not 1.0 / _MOST_AT_ODDS < years / dated < _MOST_AT_ODDS:
+        most = PLAUSIBLE.most_at_odds
+        if dated > 0.0 and not 1.0 / most < years / dated < most:
             raise ValueError(
                 f"`time_to_expiry` of {years:.6g} years, where the dates say "
                 f"{dated:.6g}; it is in years"
@@ -339,8 +371,8 @@ class SliceTerms:
         if discount is None:
             return
         fall = -float(np.log(discount))
-        low = _LOWEST_RATE * years - _RATE_SLACK
-        if not low <= fall <= _HIGHEST_RATE * years + _RATE_SLACK:
+        low = PLAUSIBLE.lowest_rate * years - PLAUSIBLE.slack
+        if not low <= fall <= PLAUSIBLE.highest_rate * years + PLAUSIBLE.slack:
             raise ValueError(
                 f"`discount_factor` of {discount:.6g} over {years:.4g} years is a "
                 f"rate of {fall / years:.0%} a year; it is the price today of 1 at "
@@ -423,7 +455,8 @@ class _Pairs:
         than their puts, most above it less. A deviation is what the straddle there
         says.
         """
-        if len(self) <= _LEAST_NEAR_PAIRS:
+        few = PLAUSIBLE.least_near_pairs
+        if len(self) <= few:
             return self
         order = np.argsort(self.quoted.strike[self.call])
         call, put = self.call[order], self.put[order]
@@ -436,8 +469,9 @@ class _Pairs:
         money = 0.5 * (k[at - 1] + k[at])
         straddle = np.median((mid[call] + mid[put])[max(at - 2, 0) : at + 2])
         distance = np.abs(k - money)
-        nearest = np.partition(distance, _LEAST_NEAR_PAIRS - 1)[_LEAST_NEAR_PAIRS - 1]
-        near = distance <= max(_NEAR_DEVIATIONS * straddle / _STRADDLE, nearest)
+        deviation = straddle / PLAUSIBLE.straddle
+        nearest = np.partition(distance, few - 1)[few - 1]
+        near = distance <= max(PLAUSIBLE.near_deviations * deviation, nearest)
         return _Pairs(self.quoted, call[near], put[near])
 
     def denial(self, forward: float, discount: float) -> tuple[str, ...]:
@@ -580,7 +614,7 @@ def _european(
         notes = (*notes, *pairs.denial(terms.forward, free))
     rate = parity.rate(years)
     sure = abs(rate) - 2.0 * parity.rate_error(years)
-    if terms.discount_factor is None and sure > _HIGH_RATE:
+    if terms.discount_factor is None and sure > PLAUSIBLE.high_rate:
         note = (
             f"the pairs imply a rate of {rate:.0%} a year: unless the currency has "
             "such rates, check the expiry, or pass `discount_factor=`"

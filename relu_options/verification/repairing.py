@@ -40,14 +40,34 @@ from relu_options.verification.results import Proof
 from relu_options.verification.rounding import RoundedNetwork
 from relu_options.verification.units import LINEAR, HiddenLayer
 
-_MARGINS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)  # relative, tried in this order
-_ROUNDS = 60
-_ADDED = 100  # violated rows that are added in a round
-_NOTHING = 1e-13  # relative: coefficients that are zero
-_SLACK = 1e-3  # of each row, that weights are asked to leave if they can
-_NOTHING_MUCH = 1e-9  # weights that are zero in such a solution
-_SAMPLES = 4096  # of the domain, for the mean square change of the price
-_RIDGE = 1e-4  # relative to the largest feature: weights that hardly move the price
+
+@dataclass(frozen=True)
+class Correction:
+    """How the least change of weights is found that holds in exact arithmetic.
+
+    Attributes:
+        margins: Relative, by which rows hold in floats so that they do in fractions;
+            tried in this order.
+        rounds: Of adding the rows that are violated, after which to give up.
+        added: Violated rows that are added in a round.
+        nothing: Relative: coefficients that are zero.
+        slack: Of each row, that weights are asked to leave if they can.
+        nothing_much: Weights that are zero in such a solution.
+        samples: Of the domain, for the mean square change of the price.
+        ridge: Relative to the largest feature: weights that hardly move the price.
+    """
+
+    margins: tuple[float, ...] = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
+    rounds: int = 60
+    added: int = 100
+    nothing: float = 1e-13
+    slack: float = 1e-3
+    nothing_much: float = 1e-9
+    samples: int = 4096
+    ridge: float = 1e-4
+
+
+CORRECTION = Correction()
 
 Distance = Literal["weights", "prices"]
 
@@ -220,7 +240,7 @@ def _rows(
         [np.broadcast_to(level, len(block)) for block, level in blocks]
     )
     size = np.abs(rows).max(axis=1, initial=0.0)
-    kept = size > _NOTHING * max(size.max(initial=0.0), 1.0)
+    kept = size > CORRECTION.nothing * max(size.max(initial=0.0), 1.0)
     rows, least = rows[kept], least[kept]
     norms = np.linalg.norm(rows, axis=1)
     return rows / norms[:, None], least / norms
@@ -308,7 +328,7 @@ def _candidates(
     """Nearest weights with ever larger margins, first all free, then some at zero."""
     free = np.ones(len(start), bool)
     for _ in range(2):
-        for margin in _MARGINS:
+        for margin in CORRECTION.margins:
             found = _nearest(start, rows, least, metric, free, margin, deadline)
             if found is None:
                 break
@@ -319,12 +339,14 @@ def _candidates(
 def _metric(network: LayeredNetwork, domain: Domain) -> np.ndarray:
     """A root of the matrix whose form is the mean square change of the price."""
     points = np.random.default_rng(0).uniform(
-        domain.low, domain.high, (_SAMPLES, network.inputs)
+        domain.low, domain.high, (CORRECTION.samples, network.inputs)
     )
     for layer in network.layers:
         points = layer(points)
-    features = np.hstack([points, np.ones((_SAMPLES, 1))]) / np.sqrt(_SAMPLES)
-    ridge = _RIDGE * np.linalg.norm(features, 2) * np.eye(features.shape[1])
+    features = np.hstack([points, np.ones((CORRECTION.samples, 1))]) / np.sqrt(
+        CORRECTION.samples
+    )
+    ridge = CORRECTION.ridge * np.linalg.norm(features, 2) * np.eye(features.shape[1])
     return _root(np.vstack([features, ridge]))
 
 
@@ -338,11 +360,11 @@ def _can_differ_from_zero(rows: np.ndarray, least: np.ndarray) -> np.ndarray:
     count, size = rows.shape
     costs = np.append(np.zeros(size), -np.ones(count))
     matrix = np.hstack([-rows, np.eye(count)])
-    bounds = [(None, None)] * size + [(0.0, _SLACK)] * count
+    bounds = [(None, None)] * size + [(0.0, CORRECTION.slack)] * count
     result = linprog(costs, A_ub=matrix, b_ub=-least, bounds=bounds)
     if result.x is None:
         return np.zeros(size, bool)
-    free = np.abs(result.x[:size]) > _NOTHING_MUCH
+    free = np.abs(result.x[:size]) > CORRECTION.nothing_much
     free[-1] = True  # the bias
     return free
 
@@ -362,7 +384,7 @@ def _nearest(
     out.
     """
     shift = margin * max(1.0, float(np.abs(start).max()))
-    read = np.abs(rows[:, free]).max(axis=1, initial=0.0) > _NOTHING
+    read = np.abs(rows[:, free]).max(axis=1, initial=0.0) > CORRECTION.nothing
     if (least[~read] > 0.0).any():
         return None
     # In the metric, the others moved to zero, the free ones move by x = R^-1 y.
@@ -377,12 +399,12 @@ def _nearest(
     turned = rows[read][:, free] @ inverse
     norms = np.linalg.norm(turned, axis=1)
     active, step = np.zeros(0, int), np.zeros(int(free.sum()))
-    for _ in range(_ROUNDS):
+    for _ in range(CORRECTION.rounds):
         if time.monotonic() > deadline:
             raise VerificationError("no repair in the time; raise `time_limit`")
         short = goal - turned @ step
         short[active] = -np.inf
-        worst = np.argsort(-short)[:_ADDED]
+        worst = np.argsort(-short)[: CORRECTION.added]
         worst = worst[short[worst] > 0.25 * shift]
         if not len(worst):
             break
