@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
@@ -228,6 +229,7 @@ class QuotedChain:
     """Quotes of one or several expiries, which follow one another in arrays `(m,)`.
 
     Attributes:
+        starts: Where the quotes of each expiry start, and where the last ones end.
         expiry: Position of each quote's expiry.
         strike: Currency units.
         bid: Currency units paid today; NaN where unknown.
@@ -247,6 +249,7 @@ class QuotedChain:
         high: Ask minus intrinsic value.
     """
 
+    starts: tuple[int, ...]
     expiry: np.ndarray
     strike: np.ndarray
     bid: np.ndarray
@@ -281,6 +284,7 @@ class QuotedChain:
         unit, discount = units[expiry], discounts[expiry]
         moved = strike + (units - forwards)[expiry] if signed else strike
         return cls(
+            (0, *accumulate(counts)),
             expiry,
             strike,
             bid,
@@ -305,8 +309,7 @@ class QuotedChain:
 
     def own(self, expiry: int) -> slice:
         """Where the quotes of an expiry are."""
-        first, end = np.searchsorted(self.expiry, [expiry, expiry + 1])
-        return slice(int(first), int(end))
+        return slice(*self.starts[expiry : expiry + 2])
 
     def excess(self, fitted: np.ndarray) -> np.ndarray:
         """How far time values are outside each quote, in currency; no roundings."""
