@@ -44,7 +44,7 @@ HARD = {
 }
 """Functions that are long or branch much: the list only becomes shorter."""
 
-MOST = {"files": 161, "lines": 47_500, "numeric constants": 238}
+MOST = {"files": 161, "lines": 47_500, "numeric constants": 220}
 """What the package may have: lower it when it has less, and do not raise it."""
 
 

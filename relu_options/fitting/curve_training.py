@@ -46,15 +46,36 @@ from relu_options.formulas import black_scholes
 from relu_options.market_data import ExpiryQuotes
 from relu_options.networks import PriceNetwork
 
-LEARNING_RATE = 0.1
-ROWS = 64  # quotes are padded to multiples of it
-KEPT_INSIDE = 0.9  # of a half-spread: how far from the mid the loss "inside" is zero
-OVERLAP = 0.5  # first bandwidth of a kink, as a share of the distance of its neighbours
-JITTER = 0.3  # of that distance, by which restarts move the kinks
-BRACKET = 40.0  # inverse hyperbolic sine of the largest tilt
-BISECTIONS = 58
-ANNEALING = 0.3  # first bandwidth of sharp kinks, in at-the-money total volatilities
-UNTIL = 0.7  # share of the steps after which they are sharp
+
+@dataclass(frozen=True)
+class CurveTraining:
+    """How a curve is trained, where `TrainingOptions` say nothing.
+
+    Attributes:
+        learning_rate: Of parameters whose unit is about one.
+        rows: Quotes are padded to multiples of it, so that little is compiled.
+        kept_inside: Of a half-spread: how far from the mid the loss "inside" is zero.
+        overlap: First bandwidth of a kink, as a share of the distance of its
+            neighbours.
+        jitter: Of that distance, by which restarts move the kinks.
+        bracket: Inverse hyperbolic sine of the largest tilt.
+        bisections: After which the bracket is of the size of rounding.
+        annealing: First bandwidth of sharp kinks, in at-the-money total volatilities.
+        until: Share of the steps after which they are sharp.
+    """
+
+    learning_rate: float = 0.1
+    rows: int = 64
+    kept_inside: float = 0.9
+    overlap: float = 0.5
+    jitter: float = 0.3
+    bracket: float = 40.0
+    bisections: int = 58
+    annealing: float = 0.3
+    until: float = 0.7
+
+
+CURVE = CurveTraining()
 
 
 @jax.tree_util.register_dataclass
@@ -137,7 +158,7 @@ def train_curve(
     row_loss = price_loss(options.loss, has_spreads=quotes.has_spreads)
     (normalised,) = normalise([quotes])
     smile = told_smile(quotes, normalised)
-    rows, weight = padded(prepared_rows(normalised, smile), ROWS)
+    rows, weight = padded(prepared_rows(normalised, smile), CURVE.rows)
     unit = smile.at_the_money
     with one_thread():
         positions = normalised.x
@@ -152,7 +173,7 @@ def train_curve(
             rows=rows,
             weight=weight,
             options=options,
-            learning_rate=LEARNING_RATE,
+            learning_rate=CURVE.learning_rate,
             description="curve",
         )
         learned = learned_rows(weight, options)
@@ -226,7 +247,7 @@ def _in_price(fitted: jax.Array, rows: QuoteRows) -> jax.Array:
 
 def _outside(fitted: jax.Array, rows: QuoteRows) -> jax.Array:
     distance = jnp.abs(fitted - rows.mid) / rows.tolerance
-    return jnp.maximum(distance - KEPT_INSIDE, 0.0) ** 2
+    return jnp.maximum(distance - CURVE.kept_inside, 0.0) ** 2
 
 
 LOSSES = {
@@ -323,8 +344,8 @@ def _root(logits: jax.Array, distance: jax.Array) -> jax.Array:
         below = jax.nn.softmax(logits + tilt * distance) @ distance < 0.0
         return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    ends = jnp.full((), -BRACKET), jnp.full((), BRACKET)
-    low, high = jax.lax.fori_loop(0, BISECTIONS, bisect, ends)
+    ends = jnp.full((), -CURVE.bracket), jnp.full((), CURVE.bracket)
+    low, high = jax.lax.fori_loop(0, CURVE.bisections, bisect, ends)
     return unit * jnp.sinh(0.5 * (low + high))
 
 
@@ -362,8 +383,9 @@ class CurveModel:
     ):
         kinks, bandwidths = self._layer(parameters, context)
         design = out_of_the_money(kinks, bandwidths, rows.log_moneyness)
-        if self.sharp and ANNEALING:
-            width = ANNEALING * context[0] * jnp.maximum(1.0 - progress / UNTIL, 0.0)
+        if self.sharp:
+            left = jnp.maximum(1.0 - progress / CURVE.until, 0.0)
+            width = CURVE.annealing * context[0] * left
             safe = jnp.where(width > 0.0, width, 1.0)
             smooth = out_of_the_money(kinks, safe, rows.log_moneyness)
             design = jnp.where(width > 0.0, smooth, design)
@@ -400,9 +422,9 @@ def _starts(
         at = np.concatenate([[low], inner, [high]])
         gaps = np.maximum(np.gradient(at), 1e-3)
         if restart:
-            at[1:-1] += JITTER * gaps[1:-1] * rng.standard_normal(n - 2)
+            at[1:-1] += CURVE.jitter * gaps[1:-1] * rng.standard_normal(n - 2)
         logits = -0.5 * at**2 + np.log(gaps)
         free = np.concatenate([[np.log(-at[0])], at[1:-1], [np.log(at[-1])]])
-        numbers = free, np.log(OVERLAP * gaps), logits
+        numbers = free, np.log(CURVE.overlap * gaps), logits
         rows.append(CurveParameters(*map(jnp.asarray, numbers)))
     return jax.tree.map(lambda *each: jnp.stack(each), *rows)

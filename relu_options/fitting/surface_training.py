@@ -68,15 +68,36 @@ from relu_options.market_data import ExpiryQuotes
 from relu_options.surface_law import time_values
 from relu_options.surfaces import PriceSurface, SurfaceFit
 
-LEARNING_RATE = 0.1
-STEPS = 1000
-ROWS = 512  # quotes of all expiries are padded to multiples of it
-LEAST_BEND = 1e-6  # of the kernel price at the forward, per unit of log-moneyness
-MOST_KERNEL_PRICE = 0.95
-LEAST_RISE = 1e-3  # of total variance, from one expiry to the next, to start from
-FLAT = 1e-4  # least bend to start from, of the kernel price at the forward
-RANGE = 12.0  # how far logarithms of local variances start at most from their median
-JITTER = 0.1  # standard deviation by which restarts move the logarithms
+
+@dataclass(frozen=True)
+class SurfaceTraining:
+    """How a surface is trained, where `TrainingOptions` say nothing.
+
+    Attributes:
+        learning_rate: Of logarithms.
+        steps: Of gradient, by default.
+        rows: Quotes of all expiries are padded to multiples of it, so that little is
+            compiled.
+        least_bend: Of the kernel price at the forward, per unit of log-moneyness.
+        most_kernel_price: Beyond it a bandwidth is above four, and tells nothing.
+        least_rise: Of total variance, from one expiry to the next, to start from.
+        flat: Least bend to start from, of the kernel price at the forward.
+        range: How far logarithms of local variances start at most from their median.
+        jitter: Standard deviation by which restarts move the logarithms.
+    """
+
+    learning_rate: float = 0.1
+    steps: int = 1000
+    rows: int = 512
+    least_bend: float = 1e-6
+    most_kernel_price: float = 0.95
+    least_rise: float = 1e-3
+    flat: float = 1e-4
+    range: float = 12.0
+    jitter: float = 0.1
+
+
+SURFACE = SurfaceTraining()
 
 
 @jax.tree_util.register_dataclass
@@ -172,7 +193,7 @@ def train_surface(
         >>> bool(surface.certificate)
         True
     """
-    options = training or TrainingOptions(steps=STEPS)
+    options = training or TrainingOptions(steps=SURFACE.steps)
     if options.weights == "projected":
         raise ValueError(
             "the weights of a surface are learned: use weights='learned', or the "
@@ -182,7 +203,7 @@ def train_surface(
     row_loss = _by_quote(price_loss(options.loss, has_spreads=spreads))
     quotes = normalise(prepared)
     smiles = [told_smile(*each) for each in zip(prepared, quotes, strict=True)]
-    flat, weight = padded(_rows(quotes, smiles), ROWS)
+    flat, weight = padded(_rows(quotes, smiles), SURFACE.rows)
     with one_thread():
         totals = np.array([smile.at_the_money for smile in smiles])
         least = _kernel_price(0.5 * narrowest * totals.min())
@@ -201,7 +222,7 @@ def train_surface(
             rows=flat,
             weight=weight,
             options=options,
-            learning_rate=LEARNING_RATE,
+            learning_rate=SURFACE.learning_rate,
             description="surface",
         )
         sites, widths, weights = map(np.asarray, compiled(_network)(best, context))
@@ -298,12 +319,12 @@ def _hidden_layer(parameters: SurfaceParameters, context):
     ends = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.exp(parameters.gaps))])
     x = ends - jnp.sum(jnp.where(side == 0, ends, 0.0))
     level = least + jnp.exp(parameters.level)
-    left, right = jnp.exp(parameters.bends) + LEAST_BEND * level
+    left, right = jnp.exp(parameters.bends) + SURFACE.least_bend * level
     distance = x[:, None] - x
     rises = jnp.where(side >= 0, right * jnp.maximum(distance, 0.0), 0.0)
     falls = jnp.where(side <= 0, left * jnp.maximum(-distance, 0.0), 0.0)
     prices = level + jnp.sum(rises + falls, axis=1)
-    prices = prices * jnp.minimum(1.0, MOST_KERNEL_PRICE / prices.max())
+    prices = prices * jnp.minimum(1.0, SURFACE.most_kernel_price / prices.max())
     return jnp.exp(x), 2.0 * ndtri(0.5 * (1.0 + prices))
 
 
@@ -362,7 +383,7 @@ def fitted_prices(parameters, context, rows: SurfaceRows, weight, progress):
 def _flat_time_values(x, bandwidths, totals) -> np.ndarray:
     """Time values of skeletons at the inner kinks for smiles that are flat."""
     rising = np.maximum.accumulate(totals**2)
-    rising = rising + LEAST_RISE * rising[0] * np.arange(len(rising))
+    rising = rising + SURFACE.least_rise * rising[0] * np.arange(len(rising))
     narrow = bandwidths.min() ** 2
     spread = np.sqrt(np.maximum(rising - narrow, 0.25 * rising))[:, None]
     values = black_scholes.undiscounted_price(1.0, np.exp(x), spread, x >= 0.0)
@@ -374,7 +395,7 @@ def _parameters(x, bandwidths, values, least) -> SurfaceParameters:
     centre = int(np.flatnonzero(x == 0.0)[0])
     kinks, prices = np.exp(x), np.asarray(_kernel_price(bandwidths))
     slopes = np.diff(prices) / np.diff(x)
-    floor = FLAT * prices[centre]
+    floor = SURFACE.flat * prices[centre]
     bends = np.full((2, len(x)), floor)
     bends[0, centre] = max(-slopes[centre - 1], floor)
     bends[1, centre] = max(slopes[centre], floor)
@@ -392,7 +413,7 @@ def _parameters(x, bandwidths, values, least) -> SurfaceParameters:
         logs = np.log(ratio)
     logs = np.where(np.isfinite(logs), logs, np.nan)
     middle = np.nanmedian(logs, axis=1, keepdims=True)
-    logs = middle + np.clip(np.nan_to_num(logs - middle), -RANGE, RANGE)
+    logs = middle + np.clip(np.nan_to_num(logs - middle), -SURFACE.range, SURFACE.range)
     return SurfaceParameters(
         gaps=jnp.log(np.diff(x)),
         level=jnp.log(np.maximum(prices[centre] - least, 1e-3 * least)),
@@ -408,6 +429,6 @@ def _restarts(start: SurfaceParameters, options: TrainingOptions) -> SurfacePara
     def moved(values):
         noise = rng.standard_normal((options.restarts, *np.shape(values)))
         noise[0] = 0.0
-        return jnp.asarray(values + JITTER * noise)
+        return jnp.asarray(values + SURFACE.jitter * noise)
 
     return jax.tree.map(moved, start)
