@@ -5,6 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -336,7 +337,8 @@ def test_a_stored_chain_keeps_its_law_and_its_history_says_what_it_cannot(tmp_pa
     quotes = OIL.quotes(OIL_STRIKES, discount_factor=DISCOUNT, spread=0.02)
     quotes["expiry"] = "2020-05-19"
     history = ro.ChainHistory(tmp_path)
-    for day, law in (("2020-04-20", "normal"), ("2020-04-21", "lognormal")):
+    laws: Any = {"2020-04-20": "normal", "2020-04-21": "lognormal"}
+    for day, law in laws.items():
         chain = ro.read_chain(
             quotes, quote_time=f"{day} 16:00", underlying="WTI", kernel=law
         )
@@ -597,3 +599,72 @@ def test_sampled_curves_of_either_sign_have_no_violations(oil):
     prices = oil.price(strikes)
     prices[250] += 1.0
     assert len(static_arbitrage_violations(prices, strikes=strikes, **terms)) >= 2
+
+
+# What is told, in every form
+
+
+def test_a_normal_curve_can_be_compiled_and_differentiated(oil):
+    at = np.array([-50.0, -37.0, 5.0])
+    for name in ("price", "implied_volatility", "delta", "gamma", "density"):
+        method = getattr(ro.PriceCurve, name)
+        compiled = jax.jit(method)(oil, at)
+        np.testing.assert_allclose(compiled, getattr(oil, name)(at), rtol=1e-9)
+    slope = jax.grad(oil.network)(-50.0)
+    assert slope == pytest.approx(oil.strike_delta(-50.0), rel=1e-9)
+
+
+def test_a_spot_and_a_yield_make_a_negative_forward():
+    quotes = OIL.quotes(OIL_STRIKES, discount_factor=DISCOUNT, spread=0.02)
+    spot = OIL.forward * DISCOUNT  # the forward without a yield
+    terms: Any = {"discount_factor": DISCOUNT, "time_to_expiry": YEARS}
+    curve = ro.fit_curve(
+        quotes, spot=spot, dividend_yield=0.0, kernel="normal", **terms
+    )
+    assert curve.forward == pytest.approx(OIL.forward, rel=1e-12)
+    with pytest.raises(ValueError, match=r"`spot` must be positive .*'normal'"):
+        ro.fit_curve(quotes, spot=spot, dividend_yield=0.0, **terms)
+
+
+def test_strikes_around_zero_have_no_scale():
+    """Those of a spread are not a hundred times its price, though some seem so."""
+    law = NormalMixture(np.ones(1), np.array([0.01]), np.array([2.0]))
+    strike = np.arange(-4.0, 7.0)  # of median one
+    quotes = law.quotes(strike, spread=0.01).assign(underlying_price=0.01)
+    curve = ro.fit_curve(quotes, time_to_expiry=YEARS, discount_factor=1.0)
+    np.testing.assert_array_equal(np.unique(curve.quotes["strike"]), strike)
+    assert curve.forward == pytest.approx(0.01, abs=0.02)
+
+
+@pytest.mark.parametrize("shift", [0.0, 64.0])
+def test_parity_of_an_underlying_near_zero_needs_no_forward_to_compare_with(shift):
+    """All strikes positive, and the forward a tenth of their spreads."""
+    law = replace(OIL, means=OIL.means - OIL.forward + 0.1 + shift)
+    strike = np.arange(2.0, 40.0, 2.0) + shift
+    quotes = law.quotes(strike, discount_factor=DISCOUNT, spread=0.05)
+    noise = 0.3 * np.random.default_rng(4).standard_normal(len(quotes))
+    quotes[["bid", "ask"]] = (quotes[["bid", "ask"]].T + noise).T.clip(0.01)
+    curve = ro.fit_curve(quotes, time_to_expiry=YEARS, kernel="normal")
+    assert curve.forward == pytest.approx(law.forward, abs=0.5)
+
+
+def test_exact_mids_in_the_money_are_not_below_intrinsic_value_at_a_forward_of_zero():
+    law = NormalMixture(np.ones(1), np.zeros(1), np.ones(1))
+    strike = np.linspace(-9.0, 9.0, 37)
+    table = law.quotes(strike).query("mid > 0.0")
+    table["mid"] *= 1.0 - 2e-16
+    quotes = ro.prepare_quotes(
+        table, forward=0.0, discount_factor=1.0, time_to_expiry=1.0, kernel="normal"
+    )
+    assert "below_intrinsic" not in quotes.report.counts
+
+
+def test_volatilities_of_a_negative_forward_are_normal_and_in_currency():
+    """Not per cent, though their median is above four."""
+    table = pd.DataFrame({"strike": OIL_STRIKES, "implied_volatility": 45.0})
+    terms: Any = {"discount_factor": DISCOUNT, "time_to_expiry": YEARS}
+    curve = ro.fit_curve(table, forward=-37.0, **terms)
+    np.testing.assert_allclose(curve.implied_volatility(OIL_STRIKES), 45.0, rtol=1e-3)
+    chain = ro.read_chain(table.query("strike > 0.0"), **terms, forward=50.0)
+    with pytest.raises(QuoteError, match="were read as lognormal ones"):
+        ro.fit_curve(chain, kernel="normal")

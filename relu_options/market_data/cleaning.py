@@ -756,6 +756,7 @@ class SliceQuotes:
         discount_factor: Price today of one unit of currency paid at expiry.
         forward_error: Standard error of the forward, in currency units.
         discount_error: Standard error of the discount factor.
+        signed: Whether the underlying may be negative.
     """
 
     strike: np.ndarray
@@ -767,6 +768,14 @@ class SliceQuotes:
     discount_factor: float
     forward_error: float = 0.0
     discount_error: float = 0.0
+    signed: bool = False
+
+    @property
+    def unit(self) -> float:
+        """What prices are compared with; see `ExpiryQuotes.unit`."""
+        if self.signed:
+            return float(np.nanmax(np.abs(self.strike - self.forward)))
+        return self.forward
 
     @property
     def out_of_the_money(self) -> np.ndarray:
@@ -823,7 +832,7 @@ def one_sided_quotes(
     wide = np.zeros(len(quotes.strike), dtype=bool)
     alone = usable & ~quotes.out_of_the_money
     alone &= ~np.isin(quotes.strike, strike)
-    rounding = 1e-9 * abs(quotes.forward)
+    rounding = 1e-9 * quotes.unit
     for row in np.flatnonzero(alone):
         place = int(np.searchsorted(strike, quotes.strike[row]))
         near = spread[max(place - each_side, 0) : place + each_side]

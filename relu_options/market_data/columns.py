@@ -514,7 +514,9 @@ def _convert_strikes(columns: dict[str, pd.Series], scale: float | None) -> list
     if detected:
         spot = _median(columns.get("underlying_price"))
         middle = _median(strike)
-        if not (spot > 0.0 and middle > 0.0):
+        # Strikes around zero, not one by mistake, are of an underlying near it.
+        signed = (strike <= 0.0).mean() > 0.1
+        if not (spot > 0.0 and middle > 0.0) or signed:
             return []
         ratios = {
             one: max(middle / spot / one, one * spot / middle) for one in _STRIKE_SCALES

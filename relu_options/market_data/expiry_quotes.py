@@ -148,10 +148,8 @@ class ExpiryQuotes:
         kernel = _law(chain, quoted.strike[used], implied.forward)
         is_call, notes = _option_types(quoted, codes, implied)
         age = days_since_trade(rows, chain.quote_time)
-        quotes = _slice_quotes(quoted, is_call, age, implied)
-        inside = _set_aside(
-            codes, quoted, quotes, american=terms.american, kernel=kernel
-        )
+        quotes = _slice_quotes(quoted, is_call, age, implied, kernel)
+        inside = _set_aside(codes, quoted, quotes, american=terms.american)
         report = QuoteReport.of(rows, codes, notes)
         if report.is_call is None:
             report = replace(report, is_call=is_call)
@@ -358,7 +356,11 @@ def _not_lognormal(label: str, forward: float, strike: np.ndarray) -> str:
 
 
 def _slice_quotes(
-    quoted: QuotedRows, is_call: np.ndarray, age: np.ndarray, implied: ImpliedTerms
+    quoted: QuotedRows,
+    is_call: np.ndarray,
+    age: np.ndarray,
+    implied: ImpliedTerms,
+    kernel: Law,
 ) -> SliceQuotes:
     """The rows of one slice with what is known of their ages, and of the forward."""
     parity = implied.parity
@@ -372,6 +374,7 @@ def _slice_quotes(
         implied.discount_factor,
         0.0 if parity is None else parity.forward_standard_error,
         0.0 if parity is None else parity.discount_standard_error,
+        signed=kernel == "normal",
     )
 
 
@@ -400,7 +403,6 @@ def _set_aside(
     quotes: SliceQuotes,
     *,
     american: bool,
-    kernel: Law,
 ) -> np.ndarray:
     """Put quotes that the forward shows to be unfit under their rules, in place.
 
@@ -413,7 +415,6 @@ def _set_aside(
         quoted: Rows of one slice.
         quotes: The same with what is known of their ages, and of the forward.
         american: Whether the options can be exercised early.
-        kernel: The law of the underlying: with a normal one prices have no upper bound.
 
     Returns:
         A mask: in-the-money rows that are used, at strikes with no other quote.
@@ -423,9 +424,9 @@ def _set_aside(
     is_out = quotes.out_of_the_money
     intrinsic = discount * np.where(is_call, forward - strike, strike - forward)
     if quoted.kind != "volatility":
-        slack = _TOLERANCE * abs(forward) + 3.0 * discount * quotes.forward_error
+        slack = _TOLERANCE * quotes.unit + 3.0 * discount * quotes.forward_error
         mark(codes, quoted.ask < intrinsic - slack, "below_intrinsic")
-        if kernel == "lognormal":
+        if not quotes.signed:  # else prices have no upper bound
             bound = discount * np.where(is_call, forward, strike)
             mark(codes, quoted.bid > bound + slack, "above_bound")
     stale = np.zeros(len(codes), dtype=bool)

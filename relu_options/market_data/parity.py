@@ -32,6 +32,13 @@ class RatePrior:
         """What the rate makes of it over that time, in years."""
         return float(np.exp(-self.rate * time_to_expiry))
 
+    def slope(self, time_to_expiry: float | None) -> tuple[float, float]:
+        """The discount factor believed and its variance; without a time, any."""
+        if time_to_expiry is None:
+            return 1.0, np.inf
+        variance = (self.deviation * time_to_expiry) ** 2
+        return self.discount_factor(time_to_expiry), variance
+
     def __str__(self) -> str:
         if not self.expiries:
             return f"an assumed rate of {self.rate:.0%} ± {self.deviation:.0%}"
@@ -158,6 +165,7 @@ def forward_from_parity(
     forward: float | None = None,
     discount_factor: float | None = None,
     prior: RatePrior = ASSUMED,
+    signed: bool = False,
 ) -> ParityEstimate:
     r"""Forward and discount factor at which calls and puts agree, robustly.
 
@@ -188,6 +196,8 @@ def forward_from_parity(
         forward: If known, in currency units; then only the discount factor is implied.
         discount_factor: If known; then only the forward is implied.
         prior: The rate to fill in, if not 2 % ± 3 %.
+        signed: Whether the underlying is known to be one that may be negative. A strike
+            of zero or below says so, and a forward that four pairs tell.
 
     Returns:
         The estimate with its standard errors. They count the scatter of the mids, and a
@@ -220,10 +230,7 @@ def forward_from_parity(
             f"too few strikes have both a call and a put quoted ({pairs}) to imply "
             "the forward; pass `forward=`, or quotes of both"
         )
-    guess, prior_variance = 1.0, np.inf
-    if time_to_expiry is not None:
-        guess = prior.discount_factor(time_to_expiry)
-        prior_variance = (prior.deviation * time_to_expiry) ** 2
+    guess, prior_variance = prior.slope(time_to_expiry)
     order = np.argsort(strike)
     k = strike[order]
     y = 0.5 * (call_bid + call_ask - put_bid - put_ask)[order]
@@ -236,13 +243,13 @@ def forward_from_parity(
         line, shrinkage, discount_error = _shrunk(line, guess, prior_variance)
     residuals = y - line.slope * (line.zero - k)
     try:
-        _check_line(line, k, residuals, s)
+        _check_line(line, k, residuals, s, signed=signed)
     except QuoteError as error:
         if not (call_bid.any() or put_bid.any()):
             raise QuoteError(f"every bid is zero: {error}") from error
         if forward is None or pairs < 2:
             raise
-        raise _against_given(forward, k, y, s, guess) from error
+        raise _against_given(forward, k, y, s, guess, signed=signed) from error
     if time_to_expiry is None and discount_error > AGREEMENT.worst_discount_error:
         raise QuoteError(
             f"{pairs} pairs between strikes {k[0]:.10g} and {k[-1]:.10g} do not tell "
@@ -281,11 +288,17 @@ def _shrunk(
 
 
 def _against_given(
-    forward: float, k: np.ndarray, y: np.ndarray, s: np.ndarray, guess: float
+    forward: float,
+    k: np.ndarray,
+    y: np.ndarray,
+    s: np.ndarray,
+    guess: float,
+    *,
+    signed: bool,
 ) -> QuoteError:
     """The error that pairs contradict a given forward, if they agree on another."""
     told = _robust_line(k, y, s, zero=None, slope=None, guessed_slope=guess)
-    _check_line(told, k, y - told.slope * (told.zero - k), s)
+    _check_line(told, k, y - told.slope * (told.zero - k), s, signed=signed)
     return QuoteError(
         f"the forward is given as {forward:.6g}, but {len(k)} pairs of calls and "
         f"puts imply {told.zero:.6g}; check `forward=`, or leave it out"
@@ -387,7 +400,12 @@ def _robust_line(
 
 
 def _check_line(
-    line: _Line, k: np.ndarray, residuals: np.ndarray, s: np.ndarray
+    line: _Line,
+    k: np.ndarray,
+    residuals: np.ndarray,
+    s: np.ndarray,
+    *,
+    signed: bool,
 ) -> None:
     """Raise unless the points lie about a line that a market could have.
 
@@ -403,16 +421,14 @@ def _check_line(
             "`discount_factor=`"
         )
     scatter = _weighted_median(np.abs(residuals), 1.0 / s)
-    positive = line.zero > 0.0 and k[0] > 0.0
-    sensible = (
-        k[0] <= 0.0 or line.zero > 0.0 or len(k) >= AGREEMENT.least_pairs_for_slope
-    )
-    unit = line.zero if positive else max(abs(line.zero), k[-1] - k[0])
-    if not (
-        np.isfinite(line.zero)
-        and sensible
-        and scatter <= AGREEMENT.worst_scatter * unit
-    ):
+    signed = signed or k[0] <= 0.0
+    enough = len(k) >= AGREEMENT.least_pairs_for_slope
+    sensible = signed or line.zero > 0.0 or enough
+    unit = line.zero
+    if signed or not line.zero > 0.0:
+        unit = max(abs(line.zero), k[-1] - k[0])
+    close = scatter <= AGREEMENT.worst_scatter * unit
+    if not (np.isfinite(line.zero) and sensible and close):
         raise QuoteError(
             f"calls and puts agree on no forward: {len(s)} pairs give forward "
             f"{line.zero:.6g} and discount factor {line.slope:.6g}, with a median "

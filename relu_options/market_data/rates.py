@@ -1,7 +1,7 @@
 """Forward and discount factor of a slice: known, implied by its quotes, or borrowed."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -297,6 +297,7 @@ class SliceTerms:
         discount_factor: Price today of one unit of currency paid at expiry, if known.
         dividend_yield: Continuous, per year, if the user gave it.
         spot: Currency units, if known.
+        signed: Whether the underlying is known to be one that may be negative.
     """
 
     time_to_expiry: float
@@ -305,6 +306,7 @@ class SliceTerms:
     discount_factor: float | None = None
     dividend_yield: float | None = None
     spot: float | None = None
+    signed: bool = False
 
     @classmethod
     def of(
@@ -344,11 +346,14 @@ class SliceTerms:
                 "underlying may be negative: then pass `kernel='normal'`"
             )
         prices = rows["underlying_price"].to_numpy()[used]
-        prices = prices[np.isfinite(prices) if signed else prices > 0.0]
+        # A price of zero is a vendor's way to say that there is none.
+        told = np.isfinite(prices) & (prices != 0.0) if signed else prices > 0.0
+        prices = prices[told]
         terms = cls(
             time_to_expiry=time_to_expiry,
             american=rows["exercise_style"].iloc[used[0]] == "american",
             spot=float(np.median(prices)) if len(prices) else None,
+            signed=signed,
             **known,
         )
         terms._check(dated)
@@ -425,12 +430,14 @@ class _Pairs:
     quoted: QuotedRows
     call: np.ndarray
     put: np.ndarray
+    signed: bool
 
     @classmethod
-    def of(cls, quoted: QuotedRows, codes: np.ndarray) -> "_Pairs":
+    def of(cls, terms: SliceTerms, quoted: QuotedRows, codes: np.ndarray) -> "_Pairs":
         """The pairs among the rows that are used."""
         nobody = np.zeros(0, dtype=np.intp)
-        return cls(quoted, *(quoted.pairs(codes) if quoted.is_typed else (nobody,) * 2))
+        call, put = quoted.pairs(codes) if quoted.is_typed else (nobody, nobody)
+        return cls(quoted, call, put, terms.signed)
 
     def __len__(self) -> int:
         return len(self.call)
@@ -445,6 +452,7 @@ class _Pairs:
             put_bid=quoted.bid[put],
             put_ask=quoted.ask[put],
             time_to_expiry=time_to_expiry,
+            signed=self.signed,
             **how,
         )
 
@@ -472,7 +480,7 @@ class _Pairs:
         deviation = straddle / PLAUSIBLE.straddle
         nearest = np.partition(distance, few - 1)[few - 1]
         near = distance <= max(PLAUSIBLE.near_deviations * deviation, nearest)
-        return _Pairs(self.quoted, call[near], put[near])
+        return replace(self, call=call[near], put=put[near])
 
     def denial(self, forward: float, discount: float) -> tuple[str, ...]:
         """A note if most exclude, at their bids and asks, a forward that was given."""
@@ -513,7 +521,7 @@ def imply_terms(
     Raises:
         QuoteError: If the forward can be implied in no way.
     """
-    pairs = _Pairs.of(quoted, codes)
+    pairs = _Pairs.of(terms, quoted, codes)
     if terms.forward is None and terms.dividend_yield is not None:
         return _carried(terms, pairs, borrowed)
     if terms.forward is not None and terms.discount_factor is not None:
@@ -664,7 +672,7 @@ def own_rate(
         return -float(np.log(terms.discount_factor)) / years, 0.0
     if terms.american or not quoted.is_typed:
         return None
-    parity = _Pairs.of(quoted, codes).line(years, forward=terms.forward)
+    parity = _Pairs.of(terms, quoted, codes).line(years, forward=terms.forward)
     if not parity.tells_discount_factor:
         return None
     return parity.rate(years), parity.rate_error(years)
