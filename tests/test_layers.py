@@ -38,7 +38,6 @@ DEFERRED = {
 """Imports inside of functions, other than of `plot` methods and of `verify`."""
 
 HARD = {
-    "fitting.calendar_program._newton_system",
     # One page that stands alone, read from the first line to the last.
     "verify.verify",
 }

@@ -28,6 +28,7 @@ coupled, the blocks are factorised side by side.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -341,6 +342,51 @@ def _next(
     return moved, jnp.abs(jnp.sum(stationary * change.time_value))
 
 
+class _Factors(NamedTuple):
+    """Newton's matrix, factorised, and what was eliminated on the way to it.
+
+    Attributes:
+        roots: Of `_inverse_roots`, in scaled time values.
+        links: Off the diagonal of that matrix; None where no expiry is coupled.
+        scale: Unit of each time value, of shape `(N, n - 2)`.
+        rate: Multipliers over slacks, of shape `(2, C, m)`.
+        tilt: The first less the second of them, of shape `(C, m)`.
+        excess_rate: The same for the excess, with what its slacks add.
+    """
+
+    roots: jax.Array
+    links: jax.Array | None
+    scale: jax.Array
+    rate: jax.Array
+    tilt: jax.Array
+    excess_rate: jax.Array
+
+
+def _factorise(
+    program: CalendarProgram, fixed: _Fixed, at: CalendarIterate, ridge: jax.Array
+) -> _Factors:
+    """Eliminate multipliers, slacks, excess and weights: time values are left."""
+    rate = at.slack_dual / at.slack
+    excess_rate = at.excess_dual / at.excess + rate.sum(0)
+    tilt = rate[0] - rate[1]
+    stiffness = rate.sum(0) - tilt**2 / excess_rate
+    link = at.calendar_dual / at.calendar
+    # The weights are linear in time values: their barrier adds five diagonals.
+    hessian = _add_bands(fixed.hessian, fixed.bend, at.weights_dual / at.weights)
+    if program.rows.shape[0]:
+        scaled = fixed.rows * stiffness[..., None]
+        squares = jnp.einsum("cmk,cml->ckl", fixed.rows, scaled)
+        hessian = hessian + program.by_expiry(squares)
+    q = hessian.shape[1]
+    own = jnp.diagonal(hessian, axis1=1, axis2=2) + link + _after(link)
+    scale = 1.0 / jnp.sqrt(own)
+    unit = hessian * scale[:, :, None] * scale[:, None, :]
+    unit = jnp.where(jnp.eye(q, dtype=bool), 1.0 + q * ridge, unit)
+    links = None if program.coupled is None else link * scale * _before(scale)
+    roots = _inverse_roots(unit, links)
+    return _Factors(roots, links, scale, rate, tilt, excess_rate)
+
+
 def _newton_system(
     program: CalendarProgram, fixed: _Fixed, at: CalendarIterate, ridge: jax.Array
 ):
@@ -351,26 +397,7 @@ def _newton_system(
     """
     residuals = _residuals(program, fixed, at)
     stationary, stationary_excess, weights_gap, calendar_gap, slack_gap = residuals
-    rate = at.slack_dual / at.slack
-    excess_rate = at.excess_dual / at.excess + rate.sum(0)
-    tilt = rate[0] - rate[1]
-    stiffness = rate.sum(0) - tilt**2 / excess_rate
-    barrier = at.weights_dual / at.weights
-    link = at.calendar_dual / at.calendar
-
-    hessian = _add_bands(fixed.hessian, fixed.bend, barrier)
-    if program.rows.shape[0]:
-        scaled = fixed.rows * stiffness[..., None]
-        squares = jnp.einsum("cmk,cml->ckl", fixed.rows, scaled)
-        hessian = hessian + program.by_expiry(squares)
-    q = hessian.shape[1]
-    diagonal = jnp.eye(q, dtype=bool)
-    own = jnp.diagonal(hessian, axis1=1, axis2=2) + link + _after(link)
-    scale = 1.0 / jnp.sqrt(own)
-    unit = hessian * scale[:, :, None] * scale[:, None, :]
-    unit = jnp.where(diagonal, 1.0 + q * ridge, unit)
-    links = None if program.coupled is None else link * scale * _before(scale)
-    roots = _inverse_roots(unit, links)
+    roots, links, scale, rate, tilt, excess_rate = _factorise(program, fixed, at, ridge)
 
     def direction(target, affine):
         def complementarity(value, dual, dvalue, ddual):
