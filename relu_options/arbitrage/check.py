@@ -100,19 +100,19 @@ class QuoteCheck:
         `nearest_price` (on the nearest surface), `excess` (by how much that is outside)
         and `quantity` (what `trade` trades); prices in currency units paid today.
         """
-        found = self.arbitrage
-        keys = self.slices.index[found.expiry]
+        nearest = self.arbitrage
+        keys = self.slices.index[nearest.expiry]
         return pd.DataFrame(
             {
                 "expiry": keys.get_level_values("expiry"),
                 "settlement": keys.get_level_values("settlement"),
-                "strike": found.strike,
-                "option_type": np.where(found.is_call, "call", "put"),
-                "bid": found.bid,
-                "ask": found.ask,
-                "nearest_price": found.price,
-                "excess": found.excess,
-                "quantity": found.quantity,
+                "strike": nearest.strike,
+                "option_type": np.where(nearest.is_call, "call", "put"),
+                "bid": nearest.bid,
+                "ask": nearest.ask,
+                "nearest_price": nearest.price,
+                "excess": nearest.excess,
+                "quantity": nearest.quantity,
             },
             index=self.labels,
         )
@@ -202,18 +202,18 @@ class QuoteCheck:
             raise ValueError(
                 'forwards were given; use `check_quotes(..., forwards="free")`'
             )
-        found = self.arbitrage
+        nearest = self.arbitrage
         lines = []
         for i in range(len(self.slices)):
-            own = found.expiry == i
+            own = nearest.expiry == i
             ranges = forward_range(
-                strike=found.strike[own],
-                bid=found.bid[own],
-                ask=found.ask[own],
-                is_call=found.is_call[own],
-                forward=float(found.forwards[i]),
-                discount_factor=float(found.discount_factors[i]),
-                excess=found.excess[own],
+                strike=nearest.strike[own],
+                bid=nearest.bid[own],
+                ask=nearest.ask[own],
+                is_call=nearest.is_call[own],
+                forward=float(nearest.forwards[i]),
+                discount_factor=float(nearest.discount_factors[i]),
+                excess=nearest.excess[own],
             )
             lines.append((*ranges.forward, *ranges.discount_factor))
         names = [
@@ -228,17 +228,17 @@ class QuoteCheck:
         return self.arbitrage.describe(self._names)
 
     def __repr__(self) -> str:
-        found = self.arbitrage
-        inside = int(np.count_nonzero(found.excess == 0.0))
+        nearest = self.arbitrage
+        inside = int(np.count_nonzero(nearest.excess == 0.0))
         unit = "half-spreads" if self.unit == "half_spread" else "in currency"
         lines = [
-            f"QuoteCheck({inside:,} of {len(found.excess):,} quotes of "
+            f"QuoteCheck({inside:,} of {len(nearest.excess):,} quotes of "
             f"{len(self.slices)} expiries inside, least excess "
-            f"{found.total_excess:.6g} {unit})"
+            f"{nearest.total_excess:.6g} {unit})"
         ]
         if not self.is_arbitrage_free:
-            words = found.simplest_in_words(self._names)
-            lines.append(f"  {found.family}: {words} and cannot lose")
+            words = nearest.simplest_in_words(self._names)
+            lines.append(f"  {nearest.family}: {words} and cannot lose")
             table = self.slices.assign(name=self._names)
             table = table[table["outside"] > 0].nlargest(SHOWN, "excess")
             lines += [
@@ -330,41 +330,41 @@ def check_quotes(
         1 2025-02-28   100.0       1.0       -3.2
     """
     _check_request(forwards, unit)
-    read = _read(quotes, forwards, reading)
-    weights = [_weights(one, unit) for one in read.slices]
+    ready = _slices_of(quotes, forwards, reading)
+    weights = [_weights(one, unit) for one in ready.slices]
     implied = None
     if forwards == "free":
-        read, implied = _imply_forwards(read, weights)
-    found = least_chain_excess(
-        [one.arguments for one in read.slices], weights=weights, calendar=calendar
+        ready, implied = _imply_forwards(ready, weights)
+    nearest = least_chain_excess(
+        [one.arguments for one in ready.slices], weights=weights, calendar=calendar
     )
     outside, excess = (
-        np.bincount(found.expiry, values, len(read.slices))
-        for values in (found.excess > 0.0, found.excess)
+        np.bincount(nearest.expiry, values, len(ready.slices))
+        for values in (nearest.excess > 0.0, nearest.excess)
     )
     table = pd.DataFrame(
         {
-            "time_to_expiry": [one.time_to_expiry for one in read.slices],
-            "forward": found.forwards,
-            "discount_factor": found.discount_factors,
-            "quotes": np.bincount(found.expiry),
+            "time_to_expiry": [one.time_to_expiry for one in ready.slices],
+            "forward": nearest.forwards,
+            "discount_factor": nearest.discount_factors,
+            "quotes": np.bincount(nearest.expiry),
             "outside": outside.astype(int),
             "excess": excess,
         },
         index=pd.MultiIndex.from_tuples(
-            [one.key for one in read.slices], names=["expiry", "settlement"]
+            [one.key for one in ready.slices], names=["expiry", "settlement"]
         ),
     )
     if implied is not None:
         table["own_excess"] = implied
-    labels = [one.labels for one in read.slices]
+    labels = [one.labels for one in ready.slices]
     return QuoteCheck(
-        arbitrage=found,
+        arbitrage=nearest,
         slices=table,
         labels=labels[0].append(labels[1:]),
         unit=unit,
-        skipped=read.skipped,
-        notes=read.notes,
+        skipped=ready.skipped,
+        notes=ready.notes,
     )
 
 
@@ -420,22 +420,22 @@ def repair_quotes(
         3   110.0      3.60   0.00     0.0
     """
     _check_request(forwards, "currency")
-    read = _read(quotes, forwards, reading)
-    weights = [_weights(one, "half_spread", strict=False) for one in read.slices]
+    ready = _slices_of(quotes, forwards, reading)
+    weights = [_weights(one, "half_spread", strict=False) for one in ready.slices]
     if forwards == "free":
-        read, _ = _imply_forwards(read, weights)
-    found = least_chain_excess(
-        [one.arguments for one in read.slices],
+        ready, _ = _imply_forwards(ready, weights)
+    nearest = least_chain_excess(
+        [one.arguments for one in ready.slices],
         weights=weights,
         calendar=calendar,
         nearest_to_mids=True,
     )
-    rows = pd.concat([one.rows for one in read.slices])
-    moved = found.price - 0.5 * (found.bid + found.ask)
-    moved[np.abs(moved) <= ROUNDING * found.forwards[found.expiry]] = 0.0
-    rows["forward"] = found.forwards[found.expiry]
-    rows["discount_factor"] = found.discount_factors[found.expiry]
-    return rows.assign(repaired=found.price, moved=moved, excess=found.excess)
+    rows = pd.concat([one.rows for one in ready.slices])
+    moved = nearest.price - 0.5 * (nearest.bid + nearest.ask)
+    moved[np.abs(moved) <= ROUNDING * nearest.forwards[nearest.expiry]] = 0.0
+    rows["forward"] = nearest.forwards[nearest.expiry]
+    rows["discount_factor"] = nearest.discount_factors[nearest.expiry]
+    return rows.assign(repaired=nearest.price, moved=moved, excess=nearest.excess)
 
 
 @dataclass(frozen=True, eq=False)
@@ -504,7 +504,7 @@ class _Slice:
 
 
 @dataclass(frozen=True, eq=False)
-class _Read:
+class _Slices:
     """What is checked, in order of time, and what is not."""
 
     slices: list[_Slice]
@@ -520,11 +520,11 @@ def _check_request(forwards: str, unit: str) -> None:
         raise ValueError(f'`unit` must be "currency" or "half_spread", not {unit!r}')
 
 
-def _read(
+def _slices_of(
     quotes: Quotes | ExpiryQuotes | Iterable[Quotes | ExpiryQuotes],
     forwards: Forwards,
     reading: Reading,
-) -> _Read:
+) -> _Slices:
     """Prepared slices of whatever was given, in order of time."""
     prepared = prepare_slices(quotes, as_given=True, **reading)
     prepared.require_any()
@@ -536,7 +536,7 @@ def _read(
             "`least_excess(..., signed=True)`, or `fit_curve(...).quote_arbitrage`"
         )
         has_prices = one.implied_volatility is None
-        ready = _Slice.of(one)
+        part = _Slice.of(one)
         if forwards == "free":
             if chain is None or rows is None:
                 raise ValueError(
@@ -548,10 +548,10 @@ def _read(
                     "quotes are volatilities, which do not tell the forward"
                 )
                 continue
-            ready = ready.of_all_rows(chain, rows)
+            part = part.of_all_rows(chain, rows)
         elif has_prices and chain is not None:
-            ready = ready.as_quoted(chain)
-        slices.append(ready)
+            part = part.as_quoted(chain)
+        slices.append(part)
         kept.append((one, chain))
     if not slices:
         name, why = next(iter(skipped.items()))
@@ -560,7 +560,7 @@ def _read(
             "`chain.report()`"
         )
     slices.sort(key=lambda one: one.time_to_expiry)
-    return _Read(slices, skipped, _notes(kept, prepared.chain, forwards))
+    return _Slices(slices, skipped, _notes(kept, prepared.chain, forwards))
 
 
 def _notes(
@@ -627,11 +627,11 @@ def _weights(one: _Slice, unit: Unit, *, strict: bool = True) -> np.ndarray:
 
 
 def _imply_forwards(
-    read: _Read, weights: list[np.ndarray]
-) -> tuple[_Read, list[float]]:
-    """The slices at the forwards that serve best, and what excess each has left."""
-    slices, left = [], []
-    for one, weight in zip(read.slices, weights, strict=True):
+    ready: _Slices, weights: list[np.ndarray]
+) -> tuple[_Slices, list[float]]:
+    """The slices at the forwards that serve best, and the excess of each at these."""
+    slices, excess = [], []
+    for one, weight in zip(ready.slices, weights, strict=True):
         forward_error, discount_error = one.errors or (None, None)
         implied = imply_forward(
             **one.arguments,
@@ -644,5 +644,5 @@ def _imply_forwards(
             "discount_factor": implied.discount_factor,
         }
         slices.append(replace(one, arguments=one.arguments | terms))
-        left.append(implied.total_excess)
-    return replace(read, slices=slices), left
+        excess.append(implied.total_excess)
+    return replace(ready, slices=slices), excess

@@ -149,7 +149,7 @@ class QuoteArbitrage:
     family_strikes: tuple[float, ...]
     simplest_quantity: np.ndarray = field(repr=False)
     _chain: QuotedChain = field(repr=False)
-    _solved: _Solved | None = field(repr=False)
+    _optimum: _Optimum | None = field(repr=False)
 
     @property
     def is_arbitrage_free(self) -> bool:
@@ -183,7 +183,7 @@ class QuoteArbitrage:
     @property
     def trades(self) -> tuple[Trade, ...]:
         """The portfolios that earn the excess; each cannot lose by itself."""
-        return () if self._solved is None else self._solved.trades
+        return () if self._optimum is None else self._optimum.trades
 
     @property
     def earned(self) -> float:
@@ -210,8 +210,8 @@ class QuoteArbitrage:
         variable) and `price` (of the call, on the nearest surface).
         """
         columns = np.zeros((0, 4))
-        if self._solved is not None:
-            columns = self._solved.calendar()
+        if self._optimum is not None:
+            columns = self._optimum.calendar()
         table = pd.DataFrame(columns, columns=["expiry", "strike", "quantity", "price"])
         return table.astype({"expiry": int})
 
@@ -540,18 +540,18 @@ def check_quote_arbitrage(
 def _least_excess(chain: QuotedChain, nearest_to_mids: bool = False) -> QuoteArbitrage:
     """The hulls of the asks where they serve, else the program; and the trades."""
     surface = highest = chain.highest_surface(chain.high)
-    solved = None
+    optimum = None
     if chain.shortfall(highest).max() > ROUNDING:
-        solved = _solve(chain, highest)
-        surface = solved.surface
+        optimum = _solve(chain, highest)
+        surface = optimum.surface
     if nearest_to_mids:
-        surface = _nearest_to_mids(chain, surface, _nodes(chain, highest, solved))
+        surface = _nearest_to_mids(chain, surface, _nodes(chain, highest, optimum))
     excess = quantity = simplest = np.zeros(len(chain.k))
     family, family_strikes = None, ()
-    if solved is not None:
+    if optimum is not None:
         excess = chain.excess(surface.time_value)
         if excess.any():
-            quantity = solved.quantity
+            quantity = optimum.quantity
             family, family_strikes, simplest = simplest_trade(chain, highest)
     return QuoteArbitrage(
         expiry=chain.expiry,
@@ -570,12 +570,12 @@ def _least_excess(chain: QuotedChain, nearest_to_mids: bool = False) -> QuoteArb
         family_strikes=family_strikes,
         simplest_quantity=simplest,
         _chain=chain,
-        _solved=solved if excess.any() else None,
+        _optimum=optimum if excess.any() else None,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _Solved:
+class _Optimum:
     """What solves the program on given nodes.
 
     Attributes:
@@ -670,21 +670,21 @@ def _covered(quotes: QuotedChain, quantity: np.ndarray) -> Trade:
     )
 
 
-def _solve(chain: QuotedChain, highest: Surface) -> _Solved:
+def _solve(chain: QuotedChain, highest: Surface) -> _Optimum:
     """The least excess, with as many nodes as its proof needs."""
-    solved = _solve_on(chain, _nodes(chain, highest))
+    optimum = _solve_on(chain, _nodes(chain, highest))
     for _ in range(_MOST_ROUNDS if chain.calendar else 0):
-        if solved.is_proved:
+        if optimum.is_proved:
             break
-        missing = solved.missing_nodes()
+        missing = optimum.missing_nodes()
         if not any(len(one) for one in missing):
             break
-        nodes = map(np.union1d, solved.nodes, missing)
-        solved = _solve_on(chain, tuple(nodes))
-    return solved
+        nodes = map(np.union1d, optimum.nodes, missing)
+        optimum = _solve_on(chain, tuple(nodes))
+    return optimum
 
 
-def _solve_on(chain: QuotedChain, nodes: Curves) -> _Solved:
+def _solve_on(chain: QuotedChain, nodes: Curves) -> _Optimum:
     """The least excess of surfaces that bend at the nodes only, and its duals."""
     program, units = _program(chain, nodes)
     unit, notional = units[chain.expiry], chain.notional
@@ -707,7 +707,7 @@ def _solve_on(chain: QuotedChain, nodes: Curves) -> _Solved:
         ]
     time_value = unit * program.prices_of(solution.unknowns, len(unit))
     surface = chain.highest_surface(np.maximum(time_value, 0.0))
-    return _Solved(chain, nodes, surface, quantity, tuple(multipliers))
+    return _Optimum(chain, nodes, surface, quantity, tuple(multipliers))
 
 
 def _nearest_to_mids(chain: QuotedChain, surface: Surface, nodes: Curves) -> Surface:
@@ -731,11 +731,11 @@ def _nearest_to_mids(chain: QuotedChain, surface: Surface, nodes: Curves) -> Sur
 
 
 def _nodes(
-    chain: QuotedChain, highest: Surface, solved: _Solved | None = None
+    chain: QuotedChain, highest: Surface, optimum: _Optimum | None = None
 ) -> Curves:
     """Where curves may bend: own strikes; if related, the forward and the corners."""
-    if solved is not None:
-        return solved.nodes
+    if optimum is not None:
+        return optimum.nodes
     strikes = [np.unique(chain.k[chain.own(i)]) for i in range(len(chain.forwards))]
     if not chain.calendar:
         return tuple(strikes)

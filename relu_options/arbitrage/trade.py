@@ -228,12 +228,12 @@ def simplest_trade(
     short = quotes.shortfall(alone)
     if short.max() > ROUNDING:
         i = int(quotes.expiry[int((short * quotes.notional).argmax())])
-        found = _pair_of_one_expiry(quotes, i)
-        if found is None:
+        pair = _pair_of_one_expiry(quotes, i)
+        if pair is None:
             own = quotes.own(i)
             sold = own.start + int(short[own].argmax())
-            found = "butterfly", _wings(quotes, alone, sold), sold
-        family, bought, sold = found
+            pair = "butterfly", _wings(quotes, alone, sold), sold
+        family, bought, sold = pair
     else:
         short = (quotes.low - highest.time_value) * quotes.notional
         sold = int(np.nanargmax(short))
