@@ -37,12 +37,12 @@ from relu_options.networks import (
     quantile_of_tail,
     tail_of,
 )
+from relu_options.payoffs import Payoff
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from relu_options.market_data import ExpiryQuotes, QuoteReport
-    from relu_options.payoffs import Payoff
 
 QUADRATURE_NODES = 40
 FORMAT = "relu_options.PriceCurve/1"
@@ -234,8 +234,6 @@ class PriceCurve:
         Returns:
             The expectation, in currency paid at expiry.
         """
-        from relu_options.payoffs import Payoff
-
         if isinstance(payoff, Payoff):
             payoff = payoff.to_network()
         masses = np.asarray(self.network.weights) / self.discount_factor

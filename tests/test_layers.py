@@ -22,7 +22,6 @@ UPWARD = {
 DEFERRED = {
     ("market_data.chain", "arbitrage.check"),
     ("curves", "fitting.curve"),
-    ("curves", "payoffs"),
     # Half a second, for those who train.
     ("fitting.curve", "fitting.curve_training"),
     ("fitting.curve", "fitting.training"),
@@ -43,7 +42,7 @@ HARD = {
 }
 """Functions that are long or branch much: the list only becomes shorter."""
 
-MOST = {"files": 161, "lines": 47_500, "numeric constants": 220}
+MOST = {"files": 161, "lines": 47_500, "numeric constants": 212}
 """What the package may have: lower it when it has less, and do not raise it."""
 
 

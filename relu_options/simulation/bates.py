@@ -24,16 +24,37 @@ from scipy.special import ndtr
 from relu_options.formulas import black_scholes
 
 _PANEL_NODES, _PANEL_WEIGHTS = np.polynomial.legendre.leggauss(16)
-_FIRST_PANEL = 0.25  # half the distance to the pole of the integrand of a price
-_LEAST_PANELS = 40
-_PHASE_PER_PANEL = 4.0
-_NEGLIGIBLE = 1e-17
 
+
+@dataclass(frozen=True)
+class Quadrature:
+    """How the integrals over the characteristic function are taken.
+
+    Attributes:
+        first_panel: End of the first panel of one price: half the distance to the pole
+            of its integrand.
+        least_panels: Of one price, in geometric steps from there on.
+        phase_per_panel: Radians by which a wave turns in a panel at most, for sixteen
+            nodes.
+        negligible: Of the characteristic function, for one price: below rounding.
+        wave_step: Of a grid of prices, so that it is less than half of a period, 84.
+        wave_reaches: How far its waves go, in deviations; few, as each is kept.
+        small: Of the characteristic function, there: beyond, prices have next to none.
+        too_large: The same, from which the grid would be wrong.
+    """
+
+    first_panel: float = 0.25
+    least_panels: int = 40
+    phase_per_panel: float = 4.0
+    negligible: float = 1e-17
+    wave_step: float = 0.075
+    wave_reaches: tuple[float, ...] = (40.0, 80.0, 160.0, 320.0)
+    small: float = 1e-9
+    too_large: float = 1e-4
+
+
+QUADRATURE = Quadrature()
 _GRID = np.linspace(-25.0, 12.0, 593)  # log(strike / forward) in deviations
-_WAVE_STEP = 0.075  # so that the grid is less than half of a period, 84
-_WAVE_REACHES = (40.0, 80.0, 160.0, 320.0)
-_SMALL = 1e-9  # of the characteristic function, there: beyond, prices have next to none
-_TOO_LARGE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -247,7 +268,7 @@ class BatesModel:
         difference = (
             self.characteristic_function(u - 0.5j, time_to_expiry=years) - lognormal
         )
-        step = np.where(y == 0.0, 0.5, 1.0) * _WAVE_STEP / (np.pi * scale)
+        step = np.where(y == 0.0, 0.5, 1.0) * QUADRATURE.wave_step / (np.pi * scale)
         k = _GRID * scale
 
         def integral(factor: np.ndarray) -> np.ndarray:
@@ -283,8 +304,10 @@ class BatesModel:
         flat = np.atleast_1d(k).ravel()
         reach = self._reach(years)
         phase = reach * float(np.abs(flat).max(initial=0.0))
-        even = np.linspace(0.0, reach, 1 + int(np.ceil(phase / _PHASE_PER_PANEL)))
-        edges = np.union1d(even, np.geomspace(_FIRST_PANEL, reach, _LEAST_PANELS))
+        panels = int(np.ceil(phase / QUADRATURE.phase_per_panel))
+        first, least = QUADRATURE.first_panel, QUADRATURE.least_panels
+        even = np.linspace(0.0, reach, 1 + panels)
+        edges = np.union1d(even, np.geomspace(first, reach, least))
         edges = np.append(0.0, edges[edges > 0.0])
         half = 0.5 * np.diff(edges)[:, None]
         u = (edges[:-1, None] + half * (1.0 + _PANEL_NODES)).ravel()
@@ -299,26 +322,26 @@ class BatesModel:
 
     def _wave_reach(self, years: np.ndarray, scale: np.ndarray) -> float:
         """How far the waves of a grid go: to where nothing is left of any expiry."""
-        size = np.inf
-        for reach in _WAVE_REACHES:
+        size, reach = np.inf, 0.0
+        for reach in QUADRATURE.wave_reaches:
             u = reach / scale - 0.5j
             last = np.abs(self.characteristic_function(u, time_to_expiry=years))
             size = float(last.max())
-            if size < _SMALL:
+            if size < QUADRATURE.small:
                 return reach
-        if not size < _TOO_LARGE:
+        if not size < QUADRATURE.too_large:
             raise ValueError(
                 f"the characteristic function is still {size:.0e} at "
-                f"{_WAVE_REACHES[-1]:.0f} over the deviation, too large for the grid; "
+                f"{reach:.0f} over the deviation, too large for the grid; "
                 "use `price` for such terms"
             )
-        return _WAVE_REACHES[-1]
+        return reach
 
     def _reach(self, years: float) -> float:
         """Where the characteristic function is negligible from there on."""
         u = np.geomspace(1.0, 1e7, 400)
         size = np.abs(self.characteristic_function(u - 0.5j, time_to_expiry=years))
-        relevant = np.flatnonzero(size > _NEGLIGIBLE)
+        relevant = np.flatnonzero(size > QUADRATURE.negligible)
         return float(u[min(relevant[-1] + 1, len(u) - 1)]) if len(relevant) else 1.0
 
 
@@ -367,9 +390,9 @@ def _above_lognormal(k: np.ndarray, scale: Any, excess: np.ndarray) -> np.ndarra
     return np.maximum(call + excess, np.maximum(-np.expm1(k), 0.0))
 
 
-@lru_cache(maxsize=len(_WAVE_REACHES))
+@lru_cache(maxsize=len(QUADRATURE.wave_reaches))
 def _waves(reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Steps of `u` times deviation, and cosines and sines of them times the grid."""
-    y = np.arange(0.0, reach, _WAVE_STEP)
+    y = np.arange(0.0, reach, QUADRATURE.wave_step)
     angle = np.outer(y, _GRID)
     return y, np.cos(angle), np.sin(angle)
