@@ -158,13 +158,11 @@ class QuoteCheck:
     def trade(self) -> pd.DataFrame:
         """The portfolio of quotes that earns the excess today and cannot lose.
 
-        Its quantities are the dual variables of the program; none exceeds the weight
-        of its quote (1, or one over the half-spread), and no portfolio within these
-        limits earns more. Legs with one number in `trade` cannot lose by themselves:
-        what they pay, with forwards entered at their expiries as `arbitrage.trades[...]
-        .forwards_to_hold` says, is never negative on any path of the underlying, and
-        exactly so. That holds where rates are known and dividends are a known share of
-        the spot.
+        See `relu_options.arbitrage.QuoteArbitrage.trade`. Legs with one number in
+        `trade` cannot lose by themselves, exactly and on any path of the underlying, if
+        forwards are entered at their expiries as `arbitrage.trades[...]
+        .forwards_to_hold` says, rates are known, and dividends are a known share of the
+        spot.
 
         Returns:
             One row per leg: `trade` (numbered, the most profitable first), `expiry`,
@@ -483,11 +481,6 @@ class _Slice:
             else (parity.forward_standard_error, parity.discount_standard_error),
         )
 
-    def as_quoted(self, chain: OptionChain) -> _Slice:
-        """The same with the bids of the chain's rows, also those below intrinsic."""
-        used = chain.rows.iloc[self.used]
-        return replace(self, arguments=self.arguments | _arrays(used))
-
     def of_all_rows(self, chain: OptionChain, rows: pd.DataFrame) -> _Slice:
         """All rows of the slice that were read, at the same terms; `rows` are its."""
         used = np.flatnonzero(chain.codes == 0)
@@ -550,7 +543,9 @@ def _slices_of(
                 continue
             part = part.of_all_rows(chain, rows)
         elif has_prices and chain is not None:
-            part = part.as_quoted(chain)
+            # With the bids of the chain's rows, also those below intrinsic value.
+            quoted = _arrays(chain.rows.iloc[part.used])
+            part = replace(part, arguments=part.arguments | quoted)
         slices.append(part)
         kept.append((one, chain))
     if not slices:

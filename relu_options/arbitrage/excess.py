@@ -118,19 +118,6 @@ class QuoteArbitrage:
         (False, 'call_spread', (100.0, 110.0))
         >>> print(result.excess.round(6).sum())
         0.4
-
-        Calls at one strike, dearer in the first expiry than in the second.
-
-        >>> terms = {"is_call": True, "forward": 100.0, "discount_factor": 1.0}
-        >>> result = least_chain_excess(
-        ...     [{"strike": [100.0], "bid": [5.0], "ask": [5.2], **terms},
-        ...      {"strike": [100.0], "bid": [4.5], "ask": [4.7], **terms}])
-        >>> result.family, round(result.total_excess, 9), result.share_inside
-        ('calendar_spread', 0.3, 0.5)
-        >>> print(result.trade().drop(columns="trade"))
-           expiry  strike option_type  side  quantity  price  cash_flow
-        0       0   100.0        call  sell      -1.0    5.0        5.0
-        1       1   100.0        call   buy       1.0    4.7       -4.7
     """
 
     expiry: np.ndarray = field(repr=False)
@@ -545,7 +532,8 @@ def _least_excess(chain: QuotedChain, nearest_to_mids: bool = False) -> QuoteArb
         optimum = _solve(chain, highest)
         surface = optimum.surface
     if nearest_to_mids:
-        surface = _nearest_to_mids(chain, surface, _nodes(chain, highest, optimum))
+        nodes = optimum.nodes if optimum else _nodes(chain, highest)
+        surface = _nearest_to_mids(chain, surface, nodes)
     excess = quantity = simplest = np.zeros(len(chain.k))
     family, family_strikes = None, ()
     if optimum is not None:
@@ -730,12 +718,8 @@ def _nearest_to_mids(chain: QuotedChain, surface: Surface, nodes: Curves) -> Sur
     return chain.highest_surface(np.maximum(time_value, 0.0))
 
 
-def _nodes(
-    chain: QuotedChain, highest: Surface, optimum: _Optimum | None = None
-) -> Curves:
+def _nodes(chain: QuotedChain, highest: Surface) -> Curves:
     """Where curves may bend: own strikes; if related, the forward and the corners."""
-    if optimum is not None:
-        return optimum.nodes
     strikes = [np.unique(chain.k[chain.own(i)]) for i in range(len(chain.forwards))]
     if not chain.calendar:
         return tuple(strikes)

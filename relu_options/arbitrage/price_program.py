@@ -31,9 +31,9 @@ class Entries(NamedTuple):
     column: np.ndarray
     value: np.ndarray
 
-    def moved(self, rows: int, columns: int = 0, scale: float = 1.0) -> Entries:
-        """The same further down, further right, and times a scale."""
-        return Entries(self.row + rows, self.column + columns, self.value * scale)
+    def moved(self, rows: int, columns: int = 0) -> Entries:
+        """The same further down, and further right."""
+        return Entries(self.row + rows, self.column + columns, self.value)
 
 
 def joined(*parts: Entries) -> Entries:
@@ -175,8 +175,7 @@ class _Side(NamedTuple):
     sign: float
 
 
-@dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(NamedTuple):
     """What solves a program of prices.
 
     Attributes:
