@@ -398,8 +398,12 @@ def explain(
         limited: Whether quantities or the forward are.
         spots: Lowest and highest spot at which to dominate.
     """
+    listed = instruments.as_listed
     found = least_excess(
-        **instruments.as_listed,
+        strike=listed["strike"],
+        bid=listed["bid"],
+        ask=listed["ask"],
+        is_call=listed["is_call"],
         forward=instruments.forward,
         discount_factor=instruments.discount_factor,
     )
