@@ -42,7 +42,7 @@ HARD = {
 }
 """Functions that are long or branch much: the list only becomes shorter."""
 
-MOST = {"files": 161, "lines": 47_700, "numeric constants": 212}
+MOST = {"files": 161, "lines": 47_550, "numeric constants": 212}
 """What the package may have: lower it when it has less, and do not raise it."""
 
 
