@@ -336,12 +336,12 @@ def test_a_quote_enters_few_files_on_its_way(tmp_path):
     path = tmp_path / "quotes.csv"
     table().to_csv(path, index=False)
     ExpiryQuotes.of(read_chain(path, layout="tidy", **WHEN))
-    entered = set()
+    entered, package = set(), Path(ro.__file__).parent
 
     def note(frame, event, _):
-        name = frame.f_code.co_filename
-        if event == "call" and "relu_options" in name and "tests" not in name:
-            entered.add(Path(name).name)
+        name = Path(frame.f_code.co_filename)
+        if event == "call" and name.is_relative_to(package):
+            entered.add(name.name)
 
     sys.setprofile(note)
     try:

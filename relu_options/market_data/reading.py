@@ -293,6 +293,12 @@ def prepared_again(quotes: ExpiryQuotes, **reading: Unpack[Reading]) -> ExpiryQu
     Raises:
         QuoteError: If they cannot have that law.
         ValueError: If anything else is asked: the quotes have been read.
+
+    Examples:
+        >>> from relu_options.simulation import bundled_chain
+        >>> quotes = prepare_quotes(bundled_chain()["2025-06-20"])
+        >>> quotes.kernel, prepared_again(quotes, kernel="normal").kernel
+        ('lognormal', 'normal')
     """
     kernel = reading.pop("kernel", "auto")
     refuse("the quotes are prepared; pass it to `prepare_quotes`", **reading)
