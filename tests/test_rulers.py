@@ -1,5 +1,7 @@
 """Where kinks stand, how much is smoothed, and what the quotes choose."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,8 +19,9 @@ from relu_options.fitting.coupled import (
 )
 from relu_options.fitting.grid import by_distance, by_score, kinks_by_distance, scores
 from relu_options.fitting.kernels import LOGNORMAL
+from relu_options.fitting.objective import Objective
 from relu_options.fitting.quotes import Smile, normalise
-from relu_options.fitting.smooth import attempt, solve_mids
+from relu_options.fitting.smooth import rough, solve_mids
 from relu_options.fitting.smoothing import Response
 from relu_options.simulation import BatesModel
 
@@ -100,6 +103,30 @@ def test_smiles_of_a_model_and_five_pillars_are_met():
     assert fit(strike, pillars, 1.0).volatility_error < 1e-6
 
 
+@pytest.mark.parametrize("smoothing", [1e-4, 0.01, 100.0])
+@pytest.mark.parametrize("spread", [None, 0.02])
+def test_a_smoothing_that_is_asked_for_is_the_one_that_is_used(smoothing, spread):
+    """However far from what would be chosen, with spreads and without."""
+    strike = np.exp(DEVIATION * np.linspace(-2.5, 2.0, 25))
+    quoted = volatilities(CRASH, strike, DEVIATION)
+    table = pd.DataFrame({"strike": strike, "implied_volatility": quoted})
+    if spread is not None:
+        is_call = strike >= 1.0
+        mid = CRASH.price(strike, is_call, DEVIATION)
+        half = spread * mid
+        table = pd.DataFrame(
+            {"strike": strike, "is_call": is_call, "bid": mid - half, "ask": mid + half}
+        )
+    terms: dict[str, Any] = {"forward": 1.0, "discount_factor": 1.0}
+    terms["time_to_expiry"] = TIME
+    curve = ro.fit_curve(table, smoothing=smoothing, **terms)
+    assert curve.fit is not None
+    assert curve.fit.smoothing == pytest.approx(smoothing)
+    surface = ro.fit_surface([ro.prepare_quotes(table, **terms)], smoothing=smoothing)
+    assert surface.fit is not None
+    assert surface.fit.curves[0].smoothing == pytest.approx(smoothing)
+
+
 def test_the_score_of_a_lognormal_is_its_deviation():
     """Of a law that is normal in `x` the two rulers are one."""
     deviation = 0.2
@@ -144,8 +171,8 @@ def test_the_degrees_of_freedom_are_those_of_the_fit():
     kinks = kinks_by_distance(
         64, low=smile.low, high=smile.high, narrowest=0.125 * smile.at_the_money
     )
-    trial = attempt(normalised, by_distance(*kinks, smile), smile.at_the_money, np.nan)
-    objective = trial.objective
+    objective = Objective.of(normalised, by_distance(*kinks, smile), smile.at_the_money)
+    trial = rough(objective, np.nan)
     answer = solve_mids(trial, 1e-10)
     weights, springs = answer.weights, answer.duals / answer.weights
     response = Response(objective, weights, springs, trial.smoothing)

@@ -36,7 +36,13 @@ from relu_options.fitting.grid import by_distance, rescored, shared_kinks
 from relu_options.fitting.lent_shape import lend_shape
 from relu_options.fitting.objective import Bounds, Objective, tilted
 from relu_options.fitting.quotes import NormalisedQuotes, Smile
-from relu_options.fitting.smooth import Trial, heavy_tailed, rough
+from relu_options.fitting.smooth import (
+    Trial,
+    better,
+    heavy_tailed,
+    leaves_others,
+    rough,
+)
 from relu_options.fitting.workers import cores
 
 
@@ -91,10 +97,8 @@ class CoupledFit:
     @property
     def fitted(self) -> list[np.ndarray]:
         """Prices fitted to the quotes of each expiry."""
-        return [
-            trial.objective.fitted(row)
-            for trial, row in zip(self.trials, self.weights, strict=True)
-        ]
+        objectives = [trial.objective for trial in self.trials]
+        return list(map(Objective.fitted, objectives, self.weights))
 
 
 def fit_apart(
@@ -134,9 +138,7 @@ def fit_apart(
         objective = Objective.of(one, grid, smile.at_the_money, lent=lent[place])
         first = rough(objective, smoothing)
         score = rescored(grid, first.weights, smile, one.kernel)
-        second = rough(objective.on(score), smoothing)
-        best = min(first, second, key=lambda trial: trial.criterion)
-        return replace(best, steps=first.steps + second.steps)
+        return better(first, rough(objective.on(score), smoothing))
 
     with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(try_rulers, range(len(quotes))))
@@ -163,17 +165,28 @@ def fit_together(
         weights = np.stack([trial.weights for trial in trials])
     steps = sum(trial.steps for trial in trials)
     chunks = _chunks(trials, weights)
-    for rest in reversed(range(HOW.rounds)):
-        program, bounded = coupled_program(trials, weights, chunks)
-        start = _start(trials, weights, len(program["hessian"]))
-        answer = compiled(_solve)(program, *start, tolerance)
-        fit = _fit(trials, answer, steps)
-        unasked = _unasked(trials, fit.weights, bounded)
-        if not rest or not unasked.any():
-            return fit
-        weights, steps = fit.weights, fit.steps
-        chunks = np.maximum(chunks + unasked, _chunks(trials, weights))
-    raise AssertionError
+    fit, more = _solved(trials, weights, chunks, steps, tolerance)
+    for _ in range(HOW.rounds - 1):
+        if not more.any():
+            break
+        chunks = np.maximum(chunks + more, _chunks(trials, fit.weights))
+        fit, more = _solved(trials, fit.weights, chunks, fit.steps, tolerance)
+    return fit
+
+
+def _solved(
+    trials: Sequence[Trial],
+    weights: np.ndarray,
+    chunks: np.ndarray,
+    steps: int,
+    tolerance: float,
+) -> tuple[CoupledFit, np.ndarray]:
+    """The solution with so many bounds, and which expiries leave others."""
+    program, bounded = coupled_program(trials, weights, chunks)
+    start = _start(trials, weights, len(program["hessian"]))
+    fit = _fit(trials, compiled(_solve)(program, *start, tolerance), steps)
+    objectives = [trial.objective for trial in trials]
+    return fit, np.array(list(map(leaves_others, objectives, fit.weights, bounded)))
 
 
 def _chunks(trials: Sequence[Trial], weights: np.ndarray) -> np.ndarray:
@@ -181,23 +194,11 @@ def _chunks(trials: Sequence[Trial], weights: np.ndarray) -> np.ndarray:
     counts = []
     for trial, row in zip(trials, weights, strict=True):
         quotes = trial.objective.quotes
-        outside = np.sum(quotes.excess(trial.objective.fitted(row)) > 0.0)
+        outside = np.count_nonzero(trial.objective.outside(row))
         available = -(-int(quotes.two_sided.sum()) // HOW.chunk)
         wanted = max(1, -(-int(HOW.spare * outside) // HOW.chunk))
         counts.append(min(wanted, available))
     return np.array(counts)
-
-
-def _unasked(
-    trials: Sequence[Trial], weights: np.ndarray, bounded: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Which expiries have quotes outside of spreads that are no bounds."""
-    found = []
-    for trial, row, asked in zip(trials, weights, bounded, strict=True):
-        outside = trial.objective.quotes.excess(trial.objective.fitted(row)) > 0.0
-        outside[asked] = False
-        found.append(outside.any())
-    return np.array(found)
 
 
 def coupled_program(
@@ -220,16 +221,11 @@ def coupled_program(
     # What pads, chunks of rows that bind nothing, belongs to the last expiry.
     owner = np.full(most, size - 1)
     owner[:total] = np.repeat(np.arange(count), chunks)
-    bounds = [
-        trial.objective.bounds(row, HOW.chunk * wanted)
-        for trial, row, wanted in zip(trials, weights, chunks, strict=True)
-    ]
-    padded = [
-        each.padded(HOW.chunk * k) for each, k in zip(bounds, chunks, strict=True)
-    ]
-    padded.append(Bounds.none(n).padded(HOW.chunk * (most - total)))
-    rows = {name: np.concatenate([each[name] for each in padded]) for name in padded[0]}
     asked = [trial.objective for trial in trials]
+    bounds = list(map(Objective.bounds, asked, weights, HOW.chunk * chunks))
+    sizes = HOW.chunk * np.append(chunks, most - total)
+    padded = list(map(Bounds.padded, [*bounds, Bounds.none(n)], sizes))
+    rows = {name: np.concatenate([each[name] for each in padded]) for name in padded[0]}
     smoothing = [trial.smoothing for trial in trials]
     place = np.arange(size)
     last = np.minimum(place, count - 1)

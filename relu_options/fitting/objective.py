@@ -27,7 +27,7 @@ from functools import cached_property
 import numpy as np
 
 from relu_options.fitting.grid import KinkGrid
-from relu_options.fitting.kernels import LOGNORMAL, FitKernel
+from relu_options.fitting.kernels import FitKernel
 from relu_options.fitting.lent_shape import LentShape
 from relu_options.fitting.quotes import NormalisedQuotes
 
@@ -43,7 +43,6 @@ class Objective:
         quotes: The quotes.
         grid: The kinks.
         unit: Total volatility at the forward.
-        kernel: The law of the hidden units.
         design: `A / tau`, of shape `(m, n)`.
         data: `mid / tau`, of shape `(m,)`.
         lent: What neighbours lend; None for none.
@@ -52,7 +51,6 @@ class Objective:
     quotes: NormalisedQuotes
     grid: KinkGrid
     unit: float
-    kernel: FitKernel
     design: np.ndarray
     data: np.ndarray
     lent: LentShape | None
@@ -64,14 +62,18 @@ class Objective:
         grid: KinkGrid,
         unit: float,
         *,
-        kernel: FitKernel = LOGNORMAL,
         lent: LentShape | None = None,
     ) -> Objective:
         """Evaluate the hidden units at the quotes."""
-        hidden = kernel.design(grid.x, grid.bandwidths, quotes.x)
+        hidden = quotes.kernel.design(grid.x, grid.bandwidths, quotes.x)
         design = hidden / quotes.tolerance[:, None]
         data = quotes.mid / quotes.tolerance
-        return cls(quotes, grid, unit, kernel, design, data, lent)
+        return cls(quotes, grid, unit, design, data, lent)
+
+    @property
+    def kernel(self) -> FitKernel:
+        """The law of the hidden units."""
+        return self.quotes.kernel
 
     def on(self, grid: KinkGrid) -> Objective:
         """The same with another ruler for the same kinks."""
@@ -154,6 +156,10 @@ class Objective:
     def fitted(self, weights: np.ndarray) -> np.ndarray:
         """Prices fitted to the quotes, of shape `(m,)`."""
         return self.design @ weights * self.quotes.tolerance
+
+    def outside(self, weights: np.ndarray) -> np.ndarray:
+        """Which quotes fitted prices are outside of, a mask of shape `(m,)`."""
+        return self.quotes.excess(self.fitted(weights)) > 0.0
 
     def bounds(self, weights: np.ndarray, count: int) -> Bounds:
         """Spreads of the quotes that a solution is nearest to leaving, or outside of.

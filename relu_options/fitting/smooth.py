@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from relu_options.fitting.compiled import compiled
-from relu_options.fitting.grid import KinkGrid, by_distance, by_score, kinks_by_distance
+from relu_options.fitting.grid import by_distance, by_score, kinks_by_distance
 from relu_options.fitting.interior_point import (
     Iterate,
     QuadraticProgram,
@@ -202,20 +202,17 @@ def fit_mids(
     kinks = kinks_by_distance(
         n, low=smile.low, high=smile.high, narrowest=narrowest * unit
     )
-    first = attempt(quotes, by_distance(*kinks, smile), unit, smoothing)
-    score = by_score(first.objective.grid, first.weights, smile, quotes.kernel)
-    second = attempt(quotes, score, unit, smoothing)
-    best = min(first, second, key=lambda trial: trial.criterion)
-    best = replace(best, steps=first.steps + second.steps)
+    distance = Objective.of(quotes, by_distance(*kinks, smile), unit)
+    first = rough(distance, smoothing)
+    score = by_score(distance.grid, first.weights, smile, quotes.kernel)
+    best = better(first, rough(Objective.of(quotes, score, unit), smoothing))
     return SmoothFit.of(best, solve_mids(best, HOW.fine))
 
 
-def attempt(
-    quotes: NormalisedQuotes, grid: KinkGrid, unit: float, smoothing: float
-) -> Trial:
-    """A rough solution on given kinks, at the smoothing that it asks for."""
-    objective = Objective.of(quotes, grid, unit, kernel=quotes.kernel)
-    return rough(objective, smoothing)
+def better(first: Trial, second: Trial) -> Trial:
+    """The one of two rulers that quotes prefer, with the steps of both."""
+    best = min(first, second, key=lambda trial: trial.criterion)
+    return replace(best, steps=first.steps + second.steps)
 
 
 def rough(objective: Objective, smoothing: float) -> Trial:
@@ -283,11 +280,18 @@ def fit_inside(fit: SmoothFit) -> SmoothFit:
         table = _table(objective, trial.smoothing, start)
         answer = _answer(*compiled(_within)(table, numbers, bounds.padded(size)))
         fit = SmoothFit.of(replace(trial, steps=fit.steps), answer)
-        outside = objective.quotes.excess(fit.fitted) > 0.0
-        outside[bounds.quotes] = False
-        if not outside.any():
+        if not leaves_others(objective, fit.weights, bounds.quotes):
             break
     return fit
+
+
+def leaves_others(
+    objective: Objective, weights: np.ndarray, bounded: np.ndarray
+) -> bool:
+    """Whether a solution is outside of quotes whose spreads are no bounds."""
+    outside = objective.outside(weights)
+    outside[bounded] = False
+    return bool(outside.any())
 
 
 def _table(objective: Objective, smoothing: float, start: np.ndarray) -> np.ndarray:

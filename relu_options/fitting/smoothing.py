@@ -46,7 +46,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import get_lapack_funcs
@@ -135,8 +135,11 @@ def judge(
     """
     held = Response(objective, weights, springs, smoothing)
     if has_spreads:
-        return held.by_spreads(free)
-    return held.by_cross_validation(CHOICE.factors if free else (1.0,))
+        judged = held.by_spreads()
+    else:
+        judged = held.by_cross_validation(CHOICE.factors if free else (1.0,))
+    # The limits of the choice are not those of who has chosen.
+    return judged if free else replace(judged, smoothing=smoothing)
 
 
 class Response:
@@ -182,7 +185,7 @@ class Response:
         """A matrix with the eigenvalues of that from data to fitted values."""
         return root @ self._objective.gram @ root.T
 
-    def by_spreads(self, free: bool) -> Judgement:
+    def by_spreads(self) -> Judgement:
         """One step of Schall's method."""
         objective, count = self._objective, self._count
         freedom = float(np.trace(self.influence(self.root(self._smoothing))))
@@ -193,7 +196,7 @@ class Response:
         signal = objective.penalty(self._weights) / max(freedom, 1.0)
         left = max(count - freedom, CHOICE.left_of_spreads)
         criterion = 0.5 * count * float(np.log(noise / left))
-        chosen = float(np.sqrt(noise / signal)) if free else self._smoothing
+        chosen = float(np.sqrt(noise / signal))
         return Judgement(criterion, self._limited(chosen, CHOICE.least_of_spreads))
 
     def by_cross_validation(self, factors: Sequence[float]) -> Judgement:
